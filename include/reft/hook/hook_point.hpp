@@ -1,0 +1,166 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "reft/hook/layout.hpp"
+#include "reft/hook/site.hpp"
+#include "reft/tensor/edit_rows.hpp"
+
+namespace reft {
+
+/// Everything that travels through one forward pass: where the tokens lie, which edits act at which sites, and
+/// which activations are wanted. It belongs to the call, never to the base, so one base serves many at once.
+class ForwardContext {
+ public:
+  /// Receives the parent (N, C) of a site and the site's columns in it; returns the parent, edited.
+  using Action = std::function<torch::Tensor(torch::Tensor h, Columns columns)>;
+
+  explicit ForwardContext(Layout layout) : layout_(std::move(layout)) {}
+
+  const Layout& layout() const { return layout_; }
+
+  /// Adds an edit; edits of one site act in the order in which they were added.
+  void add_action(const Site& site, Action action) {
+    actions_[site].push_back(std::move(action));
+    mark(site);
+  }
+
+  /// Asks for the activation at `site`, taken after its edits and hooks; found in `activations()` after the forward.
+  void capture(const Site& site) {
+    captured_[site] = {};
+    mark(site);
+  }
+
+  /// (N, width) per captured site; undefined where the forward never reached it.
+  const std::map<Site, torch::Tensor>& activations() const { return captured_; }
+
+  /// Whether an edit or a capture is waiting at `site`.
+  bool acts_at(const Site& site) const {
+    if (!((component_mask_ >> static_cast<int>(site.component)) & 1u)) return false;
+    return actions_.contains(site) || captured_.contains(site);
+  }
+
+  torch::Tensor apply_actions(const Site& site, torch::Tensor h, Columns columns) const {
+    if (const auto found = actions_.find(site); found != actions_.end()) {
+      for (const Action& action : found->second) h = action(std::move(h), columns);
+    }
+    return h;
+  }
+
+  void store(const Site& site, const torch::Tensor& h, Columns columns) const {
+    if (const auto found = captured_.find(site); found != captured_.end()) {
+      found->second = h.narrow(-1, columns.first, columns.width).detach().clone();
+    }
+  }
+
+ private:
+  void mark(const Site& site) { component_mask_ |= 1u << static_cast<int>(site.component); }
+
+  Layout layout_;
+  std::map<Site, std::vector<Action>> actions_;
+  mutable std::map<Site, torch::Tensor> captured_;  // filled during the forward that owns this context
+  uint32_t component_mask_ = 0;                     // one bit per component in use: the cheap first test
+};
+
+/// Detaches its hook when destroyed. Move-only; outliving the model is harmless.
+class HookHandle {
+ public:
+  HookHandle() = default;
+  explicit HookHandle(std::function<void()> remove) : remove_(std::move(remove)) {}
+  HookHandle(HookHandle&& other) noexcept : remove_(std::exchange(other.remove_, nullptr)) {}
+  HookHandle& operator=(HookHandle&& other) noexcept {
+    if (this != &other) {
+      remove();
+      remove_ = std::exchange(other.remove_, nullptr);
+    }
+    return *this;
+  }
+  ~HookHandle() { remove(); }
+
+  void remove() {
+    if (auto action = std::exchange(remove_, nullptr)) action();
+  }
+
+ private:
+  std::function<void()> remove_;
+};
+
+/// A named place in a model's forward. The model calls it with the activation and goes on with what it returns:
+///   h = block_output(std::move(h), context);
+/// With nothing attached this is one branch. Order at one site: interventions, then hooks as added, then capture.
+/// Adding and removing hooks is not safe while another thread runs a forward.
+class HookPoint {
+ public:
+  /// (N, width) of this site in, the same shape out.
+  using Hook = std::function<torch::Tensor(torch::Tensor h, const ForwardContext& context)>;
+
+  HookPoint() = default;
+  explicit HookPoint(Site site) : site_(site) {}
+
+  const Site& site() const { return site_; }
+
+  /// Attaches a user's hook until the handle is dropped.
+  [[nodiscard]] HookHandle add(Hook hook) {
+    const int64_t id = hooks_->next_id++;
+    hooks_->entries.emplace_back(id, std::move(hook));
+    return HookHandle([hooks = std::weak_ptr<Hooks>(hooks_), id] {
+      if (auto alive = hooks.lock()) std::erase_if(alive->entries, [id](const auto& entry) { return entry.first == id; });
+    });
+  }
+
+  bool is_active(const ForwardContext& context) const { return !hooks_->entries.empty() || context.acts_at(site_); }
+
+  /// @param h  (..., width); move it in, so that an edit may work in place.
+  torch::Tensor operator()(torch::Tensor h, const ForwardContext& context) const {
+    if (!is_active(context)) return h;
+    const Columns all{0, h.size(-1)};
+    return run(std::move(h), context, all);
+  }
+
+  /// The same for a site that is some columns of a wider parent (N, C); the parent is returned.
+  torch::Tensor operator()(torch::Tensor parent, const ForwardContext& context, Columns columns) const {
+    if (!is_active(context)) return parent;
+    return run(std::move(parent), context, columns);
+  }
+
+ private:
+  struct Hooks {
+    std::vector<std::pair<int64_t, Hook>> entries;
+    int64_t next_id = 0;
+  };
+
+  torch::Tensor run(torch::Tensor h, const ForwardContext& context, Columns columns) const {
+    h = context.apply_actions(site_, std::move(h), columns);
+    for (const auto& [id, hook] : hooks_->entries) h = call_hook(hook, std::move(h), context, columns);
+    context.store(site_, h, columns);
+    return h;
+  }
+
+  torch::Tensor call_hook(const Hook& hook, torch::Tensor h, const ForwardContext& context, Columns columns) const {
+    if (columns.width == h.size(-1)) return checked(hook(h, context), h.sizes());
+    const torch::Tensor own = h.narrow(-1, columns.first, columns.width);
+    const torch::Tensor result = checked(hook(own.contiguous(), context), own.sizes());
+    return h.slice_scatter(result, -1, columns.first, columns.first + columns.width);
+  }
+
+  torch::Tensor checked(torch::Tensor result, torch::IntArrayRef expected) const {
+    if (!result.defined() || result.sizes() != expected) {
+      fail<ShapeError>("HookPoint", "{}: expected the hook to return a tensor of {} values per row and {} rows, got {}",
+                       to_string(site_), expected.back(), expected.front(),
+                       result.defined() ? c10::str(result.sizes()) : std::string("none"));
+    }
+    return result;
+  }
+
+  Site site_;
+  std::shared_ptr<Hooks> hooks_ = std::make_shared<Hooks>();
+};
+
+}  // namespace reft

@@ -1,0 +1,132 @@
+#pragma once
+
+#include <torch/nn/init.h>
+#include <torch/nn/module.h>
+#include <torch/types.h>
+
+#include <cmath>
+#include <optional>
+#include <utility>
+
+#include "reft/tensor/householder.hpp"
+
+namespace reft {
+
+/// R (r, D) with R Rᵀ = I, whatever an optimizer does; see Note [Orthonormal rows without a D x D buffer].
+///
+/// The parameter is X (r, D), zero at the start. R is rebuilt from X inside autograd once per forward, so that any
+/// optimizer is correct; weight decay pulls X to 0, that is R to its start. `reft::Optimizer` lends R as a leaf instead
+/// (`lend`), and the rebuilding leaves the forward altogether.
+class Orthonormal {
+ public:
+  static constexpr bool kIsOrthonormal = true;
+  static constexpr const char* kParameterName = "X";
+
+  /// Registers X in `owner`, with a uniformly random orthonormal start from the global generator.
+  /// @throws ConfigError unless 1 <= rank <= width.
+  Orthonormal(torch::nn::Module& owner, int64_t rank, int64_t width, torch::Dtype dtype) {
+    X_ = owner.register_parameter(kParameterName, torch::zeros({rank, width}, dtype));
+    start_ = owner.register_buffer("R_start", torch::empty({rank, width}, dtype));
+    start_.copy_(random_orthonormal_rows(rank, width));
+  }
+
+  /// Makes `R` the start of a new trajectory: X = 0.   @param R  (r, D) with orthonormal rows.
+  void restart(const torch::Tensor& R) {
+    torch::NoGradGuard no_grad;
+    start_.copy_(R);
+    X_.zero_();
+    base_.reset();
+    cached_ = {};
+  }
+
+  /// (r, D). The gradient of R reaches X through autograd, or stays on R while it is lent.
+  torch::Tensor R() {
+    if (lent_.defined()) return lent_;
+    const bool tracked = at::GradMode::is_enabled() && X_.requires_grad();
+    if (cached_.defined() && cached_version_ == X_._version() && cached_.requires_grad() == tracked) return cached_;
+    cached_ = !tracked && is_at_start() ? start_ : householder_rows(X_, base());
+    cached_version_ = X_._version();
+    return cached_;
+  }
+
+  /// Forgets an R that belongs to an autograd graph, so that the next forward builds its own.
+  void begin_forward() {
+    if (cached_.defined() && cached_.requires_grad()) cached_ = {};
+  }
+
+  /// The current R without a graph.
+  torch::Tensor value() {
+    torch::NoGradGuard no_grad;
+    return R().detach();
+  }
+
+  /// Uses `leaf` (r, D) as R until `take_back`; whoever lends it keeps it equal to householder_rows(X).
+  void lend(torch::Tensor leaf) { lent_ = std::move(leaf); }
+  void take_back() {
+    lent_ = {};
+    cached_ = {};
+  }
+
+  const torch::Tensor& X() const { return X_; }
+
+  /// Computed when first needed, so that an adapter that is only used never pays for it.
+  const OrthogonalBase& base() {
+    if (!base_ || base_->U.device() != start_.device()) base_ = orthogonal_base(start_);
+    return *base_;
+  }
+
+  static torch::Tensor random_orthonormal_rows(int64_t rank, int64_t width) {
+    if (rank < 1 || rank > width) {
+      fail<ConfigError>("Orthonormal", "expected a rank in 1..{} (the hidden size), got {}", width, rank);
+    }
+    torch::NoGradGuard no_grad;
+    return torch::nn::init::orthogonal_(torch::empty({rank, width}));
+  }
+
+ private:
+  // Asking for the values of X costs one reduction, so it is done once per version of X.
+  bool is_at_start() {
+    if (start_version_ != X_._version()) {
+      is_at_start_ = X_.count_nonzero().item<int64_t>() == 0;
+      start_version_ = X_._version();
+    }
+    return is_at_start_;
+  }
+
+  torch::Tensor X_, start_, lent_, cached_;  // (r, D) each
+  std::optional<OrthogonalBase> base_;
+  int64_t cached_version_ = 0;
+  std::optional<int64_t> start_version_;
+  bool is_at_start_ = false;
+};
+
+/// A projection (r, D) without constraint, started like the weight of `torch::nn::Linear(D, r)`.
+class Free {
+ public:
+  static constexpr bool kIsOrthonormal = false;
+  static constexpr const char* kParameterName = "R";
+
+  /// @throws ConfigError unless 1 <= rank <= width.
+  Free(torch::nn::Module& owner, int64_t rank, int64_t width, torch::Dtype dtype) {
+    if (rank < 1 || rank > width) {
+      fail<ConfigError>("Free", "expected a rank in 1..{} (the hidden size), got {}", width, rank);
+    }
+    torch::NoGradGuard no_grad;
+    const double bound = 1.0 / std::sqrt(static_cast<double>(width));
+    R_ = owner.register_parameter(kParameterName, torch::empty({rank, width}, dtype).uniform_(-bound, bound));
+  }
+
+  void restart(const torch::Tensor& R) {
+    torch::NoGradGuard no_grad;
+    R_.copy_(R);
+  }
+
+  torch::Tensor R() { return R_; }
+  void begin_forward() {}
+  torch::Tensor value() { return R_.detach(); }
+
+ private:
+  torch::Tensor R_;  // (r, D)
+};
+
+}  // namespace reft

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
+
+namespace reft {
+
+/// x / sqrt(mean(x²) + epsilon) · weight, in float32, rounded as transformers rounds: to x's dtype before the weight.
+/// The reference of `rms_norm`: slow and obvious.   @param x  (..., D).   @param weight  (D).
+inline torch::Tensor rms_norm_reference(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+  const torch::Tensor wide = x.to(torch::promote_types(x.scalar_type(), torch::kFloat32));
+  const torch::Tensor inverse = torch::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + epsilon);
+  return weight * (wide * inverse).to(x.scalar_type());
+}
+
+namespace detail {
+
+// With s = 1/sqrt(mean(x²) + ε), n = s·x and u = gradient·weight:   dx = s·(u − n·mean(u·n)),   dweight = Σ gradient·n.
+// Only x and s (one number per row) are kept for backward.
+class RmsNorm : public torch::autograd::Function<RmsNorm> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& weight,
+                               double epsilon) {
+    const torch::Tensor wide = x.to(torch::promote_types(x.scalar_type(), torch::kFloat32));
+    const torch::Tensor inverse = wide.square().mean(-1, /*keepdim=*/true).add_(epsilon).rsqrt_();  // (..., 1)
+    ctx->save_for_backward({x, weight, inverse});
+    return (wide * inverse).to(x.scalar_type()).mul_(weight);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const torch::Tensor &x = saved[0], &weight = saved[1], &inverse = saved[2];
+    const torch::Tensor gradient = gradients[0].to(inverse.scalar_type());
+    const torch::Tensor normed = x.to(inverse.scalar_type()) * inverse;
+    torch::autograd::variable_list result(3);
+    if (ctx->needs_input_grad(1)) result[1] = (gradient * normed).flatten(0, -2).sum(0).to(weight.scalar_type());
+    if (ctx->needs_input_grad(0)) {
+      torch::Tensor u = gradient * weight;
+      const torch::Tensor projection = (u * normed).mean(-1, /*keepdim=*/true);
+      result[0] = u.addcmul_(normed, projection, -1).mul_(inverse).to(x.scalar_type());
+    }
+    return result;
+  }
+};
+
+}  // namespace detail
+
+/// Root-mean-square normalization: x / sqrt(mean(x²) + epsilon) · weight.
+/// @param x  (..., D), any float dtype.   @param weight  (D), dtype of x.   @return like x.
+/// Ref: Zhang and Sennrich 2019, arXiv:1910.07467; rounding as in transformers' LlamaRMSNorm.
+inline torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+  return detail::RmsNorm::apply(x, weight, epsilon);
+}
+
+}  // namespace reft

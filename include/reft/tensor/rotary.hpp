@@ -1,0 +1,50 @@
+#pragma once
+
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/types.h>
+
+namespace reft {
+
+/// Cosines and sines of every token's rotation angles, (N, E/2) each, in the dtype of the hidden states.
+struct RotaryTable {
+  torch::Tensor cosine;
+  torch::Tensor sine;
+};
+
+namespace detail {
+
+// [a, b] -> [a·cos − b·sin, b·cos + a·sin], a and b the halves of each head.
+inline torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine) {
+  const int64_t half = x.size(-1) / 2;
+  const torch::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
+  torch::Tensor result = torch::empty(x.sizes(), x.options());
+  result.narrow(-1, 0, half).copy_((a * cosine).sub_(b * sine));
+  result.narrow(-1, half, half).copy_((b * cosine).add_(a * sine));
+  return result;
+}
+
+// A rotation's transpose is the rotation by the opposite angle: nothing of size N·H·E is kept.
+class Rotary : public torch::autograd::Function<Rotary> {
+ public:
+  static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& cosine,
+                               const torch::Tensor& sine) {
+    ctx->save_for_backward({cosine, sine});
+    return rotate(x, cosine, sine);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto saved = ctx->get_saved_variables();
+    return {rotate(gradients[0], saved[0], -saved[1]), {}, {}};
+  }
+};
+
+}  // namespace detail
+
+/// Rotates the two halves of every head by its token's angles.
+/// @param x  (N, H, E), any strides.   @return (N, H, E), contiguous.   Ref: Su et al. 2021, arXiv:2104.09864.
+inline torch::Tensor rotary(const torch::Tensor& x, const RotaryTable& table) {
+  return detail::Rotary::apply(x, table.cosine.unsqueeze(1), table.sine.unsqueeze(1));
+}
+
+}  // namespace reft
