@@ -51,9 +51,9 @@ struct PositionTerm {
   enum class Kind { prefix, suffix, all, index, range };
 
   Kind kind = Kind::all;
-  int64_t count = 0;                 // prefix, suffix
-  int64_t begin = 0;                 // index, range
-  std::optional<int64_t> end = {};   // range; none = to the end of the prompt
+  int64_t count = 0;                // prefix, suffix
+  int64_t begin = 0;                // index, range
+  std::optional<int64_t> end = {};  // range; none = to the end of the prompt
   std::optional<int64_t> member = {};
 
   bool operator==(const PositionTerm&) const = default;
@@ -64,11 +64,21 @@ inline std::string to_string(const PositionTerm& term) {
   using Kind = PositionTerm::Kind;
   std::string text;
   switch (term.kind) {
-    case Kind::prefix: text = fmt::format("f{}", term.count); break;
-    case Kind::suffix: text = fmt::format("l{}", term.count); break;
-    case Kind::all: text = "all"; break;
-    case Kind::index: text = fmt::format("{}", term.begin); break;
-    case Kind::range: text = fmt::format("{}:{}", term.begin, term.end ? fmt::format("{}", *term.end) : ""); break;
+    case Kind::prefix:
+      text = fmt::format("f{}", term.count);
+      break;
+    case Kind::suffix:
+      text = fmt::format("l{}", term.count);
+      break;
+    case Kind::all:
+      text = "all";
+      break;
+    case Kind::index:
+      text = fmt::format("{}", term.begin);
+      break;
+    case Kind::range:
+      text = fmt::format("{}:{}", term.begin, term.end ? fmt::format("{}", *term.end) : "");
+      break;
   }
   if (term.member) text += fmt::format("[{}]", *term.member);
   return text;
@@ -95,9 +105,15 @@ inline Span span_of(const PositionTerm& term, int64_t n, PositionRule rule) {
       whole = {n - term.count, n};
       kept = {n - std::min(term.count, rule == PositionRule::paper ? (n + 1) / 2 : n / 2), n};
       break;
-    case Kind::all: kept = whole = {0, n}; break;
-    case Kind::index: kept = whole = {absolute(term.begin), absolute(term.begin) + 1}; break;
-    case Kind::range: kept = whole = {absolute(term.begin), term.end ? absolute(*term.end) : n}; break;
+    case Kind::all:
+      kept = whole = {0, n};
+      break;
+    case Kind::index:
+      kept = whole = {absolute(term.begin), absolute(term.begin) + 1};
+      break;
+    case Kind::range:
+      kept = whole = {absolute(term.begin), term.end ? absolute(*term.end) : n};
+      break;
   }
   if (term.member) {
     const int64_t position = whole.begin + *term.member;
@@ -111,10 +127,14 @@ inline std::optional<int64_t> group_size(const PositionTerm& term) {
   using Kind = PositionTerm::Kind;
   switch (term.kind) {
     case Kind::prefix:
-    case Kind::suffix: return term.count;
-    case Kind::index: return 1;
-    case Kind::all: return std::nullopt;
-    case Kind::range: break;
+    case Kind::suffix:
+      return term.count;
+    case Kind::index:
+      return 1;
+    case Kind::all:
+      return std::nullopt;
+    case Kind::range:
+      break;
   }
   if (!term.end) return term.begin < 0 ? std::optional<int64_t>(-term.begin) : std::nullopt;
   return (term.begin < 0) == (*term.end < 0) ? std::optional<int64_t>(*term.end - term.begin) : std::nullopt;
@@ -213,8 +233,8 @@ inline Positions Positions::parse(std::string_view text) {
     const auto plus = std::min(text.find('+', start), text.size());
     const auto term = detail::parse_position_term(text.substr(start, plus - start));
     if (!term) {
-      fail<ConfigError>("parse_positions",
-                        "\"{}\": expected f<n>, l<n>, all, an index or a range, joined by '+'", text);
+      fail<ConfigError>("parse_positions", "\"{}\": expected f<n>, l<n>, all, an index or a range, joined by '+'",
+                        text);
     }
     terms.push_back(*term);
     start = plus + 1;

@@ -34,11 +34,21 @@ enum class Component {
 namespace detail {
 
 inline constexpr std::array<std::string_view, 15> kComponentNames = {
-    "block_input",      "block_output",           "attention_input",
-    "attention_output", "attention_value_output", "head_attention_value_output",
-    "mlp_input",        "mlp_activation",         "mlp_output",
-    "query_output",     "key_output",             "value_output",
-    "embedding_output", "final_norm_output",      "logits",
+    "block_input",
+    "block_output",
+    "attention_input",
+    "attention_output",
+    "attention_value_output",
+    "head_attention_value_output",
+    "mlp_input",
+    "mlp_activation",
+    "mlp_output",
+    "query_output",
+    "key_output",
+    "value_output",
+    "embedding_output",
+    "final_norm_output",
+    "logits",
 };
 
 }  // namespace detail
@@ -52,8 +62,7 @@ inline Component parse_component(std::string_view text) {
   for (std::size_t i = 0; i < detail::kComponentNames.size(); ++i) {
     if (detail::kComponentNames[i] == text) return static_cast<Component>(i);
   }
-  fail<ConfigError>("parse_component", "\"{}\": expected one of {}", text,
-                    fmt::join(detail::kComponentNames, ", "));
+  fail<ConfigError>("parse_component", "\"{}\": expected one of {}", text, fmt::join(detail::kComponentNames, ", "));
 }
 
 /// True for the components that a model has once, not once per layer.
@@ -82,8 +91,8 @@ inline void check_site(const Site& site) {
   const std::string_view name = to_string(site.component);
   const bool wants_head = site.component == Component::head_attention_value_output;
   if (is_layerless(site.component) && site.layer) {
-    fail<ConfigError>("check_site", "{}: a model has one {}, so it takes no layer; write \"{}\"", to_string(site),
-                      name, name);
+    fail<ConfigError>("check_site", "{}: a model has one {}, so it takes no layer; write \"{}\"", to_string(site), name,
+                      name);
   }
   if (!is_layerless(site.component) && !site.layer) {
     fail<ConfigError>("check_site", "{}: expected a layer, as in \"layers.0.{}\"", to_string(site), name);

@@ -143,7 +143,8 @@ class AtomicFolder {
     // step, and is removed after that.
     if (::rename(path_.c_str(), target_.c_str()) < 0) {
       if (errno != ENOTEMPTY && errno != EEXIST) detail::fail_with_errno("write_folder", target_, "replace");
-      if (!overwrites_) fail<ConfigError>("write_folder", "{}: somebody else has filled it meanwhile", target_.string());
+      if (!overwrites_)
+        fail<ConfigError>("write_folder", "{}: somebody else has filled it meanwhile", target_.string());
       exchange();
     }
     detail::sync_folder(target_.parent_path());

@@ -42,7 +42,7 @@ class MappedFile {
     // Without O_NONBLOCK, opening a named pipe would wait for a writer.
     const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) fail_with(errno);
-    struct stat status {};
+    struct stat status{};
     int error = ::fstat(descriptor, &status) < 0 ? errno : 0;
     const bool regular = S_ISREG(status.st_mode);
     // An empty file cannot be mapped; its bytes are the empty span.

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "reft/error.hpp"
+
+namespace reft::detail {
+
+/// Largest token id a file may hold: ids travel as 32-bit numbers, and no vocabulary comes near.
+inline constexpr int64_t kLargestTokenId = (int64_t{1} << 31) - 1;
+
+/// A JSON value that knows where it stands in its file, so that every complaint names the place.
+class JsonNode {
+ public:
+  JsonNode(const nlohmann::json& value, std::string path) : value_(&value), path_(std::move(path)) {}
+
+  const nlohmann::json& value() const { return *value_; }
+  const std::string& path() const { return path_; }
+
+  template <class... Args>
+  [[noreturn]] void reject(fmt::format_string<Args...> message, Args&&... args) const {
+    fail<TokenizerError>("load_tokenizer", "{}: {}", path_, fmt::format(message, std::forward<Args>(args)...));
+  }
+
+  /// Present and not null.
+  bool has(std::string_view key) const {
+    if (!value_->is_object()) reject("expected an object, got {}", value_->type_name());
+    const auto found = value_->find(key);
+    return found != value_->end() && !found->is_null();
+  }
+
+  JsonNode at(std::string_view key) const {
+    if (!has(key)) reject("\"{}\" is missing", key);
+    return {*value_->find(key), path_ + "." + std::string(key)};
+  }
+
+  std::vector<JsonNode> elements() const {
+    if (!value_->is_array()) reject("expected an array, got {}", value_->type_name());
+    std::vector<JsonNode> nodes;
+    nodes.reserve(value_->size());
+    for (std::size_t i = 0; i < value_->size(); ++i) nodes.emplace_back((*value_)[i], fmt::format("{}[{}]", path_, i));
+    return nodes;
+  }
+
+  std::string string() const {
+    if (!value_->is_string()) reject("expected a string, got {}", value_->type_name());
+    return value_->get<std::string>();
+  }
+
+  bool boolean() const {
+    if (!value_->is_boolean()) reject("expected true or false, got {}", value_->type_name());
+    return value_->get<bool>();
+  }
+
+  /// A whole number in 0 .. `largest`.
+  int64_t number(int64_t largest = kLargestTokenId) const {
+    if (!value_->is_number_unsigned() || value_->get<uint64_t>() > static_cast<uint64_t>(largest)) {
+      reject("expected a whole number from 0 to {}, got {}", largest,
+             value_->is_number() ? value_->dump() : value_->type_name());
+    }
+    return value_->get<int64_t>();
+  }
+
+  std::string string(std::string_view key) const { return at(key).string(); }
+  std::string string(std::string_view key, std::string_view fallback) const {
+    return has(key) ? at(key).string() : std::string(fallback);
+  }
+  bool boolean(std::string_view key, bool fallback) const { return has(key) ? at(key).boolean() : fallback; }
+
+ private:
+  const nlohmann::json* value_;
+  std::string path_;
+};
+
+/// One row of a table of constructs: the "type" in the file and what builds it.
+template <class Product>
+struct Construct {
+  std::string_view type;
+  Product (*build)(const JsonNode&, int depth);
+};
+
+/// Builds `node` by the row of `table` its "type" names.
+/// @throws TokenizerError for a type without a row, or for sequences nested beyond any sensible file.
+template <class Product, std::size_t kRows>
+Product build_construct(const JsonNode& node, const Construct<Product> (&table)[kRows], int depth) {
+  if (depth > 8) node.reject("nested more than 8 deep");
+  const std::string type = node.string("type");
+  std::string known;
+  for (const auto& row : table) {
+    if (row.type == type) return row.build(node, depth);
+    known.append(known.empty() ? "" : " ").append(row.type);
+  }
+  node.reject("\"{}\" is not supported (supported: {})", type, known);
+}
+
+}  // namespace reft::detail
