@@ -42,13 +42,27 @@ TEST_CASE("a canonical text parses to itself") {
 }
 
 TEST_CASE("malformed positions are refused with the grammar") {
-  for (std::string text : {"f7-l7", "", "+", "f1+", "+f1", "f", "f0", "f-1", "l0", "F1", "f1 ", " f1", "f1++l1", "x",
-                           "3.5", "0x3", "f1,l1", "--1", "1:2:3", "a:b", ":x", "f5[5]", "f5[-1]", "f5[", "f5]", "[2]",
-                           "all[0]", "3[0]", "1:-1[0]", "2:[0]", "f5[2][1]", "f99999999999999999999", "4294967296",
-                           "-9223372036854775808", "f\xff", "all all"}) {
+  for (std::string text : {"f7-l7",      "",
+                           "+",          "f1+",
+                           "+f1",        "f",
+                           "f0",         "f-1",
+                           "l0",         "F1",
+                           "f1 ",        " f1",
+                           "f1++l1",     "x",
+                           "3.5",        "0x3",
+                           "f1,l1",      "--1",
+                           "1:2:3",      "a:b",
+                           ":x",         "f5[5]",
+                           "f5[-1]",     "f5[",
+                           "f5]",        "[2]",
+                           "all[0]",     "3[0]",
+                           "1:-1[0]",    "2:[0]",
+                           "f5[2][1]",   "f99999999999999999999",
+                           "4294967296", "-9223372036854775808",
+                           "f\xff",      "all all"}) {
     CAPTURE(text);
-    REQUIRE(error_of(text) == "[reft::parse_positions] \"" + text +
-                                  "\": expected f<n>, l<n>, all, an index or a range, joined by '+'");
+    REQUIRE(error_of(text) ==
+            "[reft::parse_positions] \"" + text + "\": expected f<n>, l<n>, all, an index or a range, joined by '+'");
   }
   REQUIRE(error_of(std::string("f1\0", 3)) != "no error");
 }

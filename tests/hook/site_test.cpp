@@ -24,7 +24,8 @@ TEST_CASE("every site's text parses back") {
 }
 
 TEST_CASE("sites are ordered and usable as keys") {
-  const std::set<Site> sites = {parse_site("layers.1.mlp_output"), Site{.layer = 1}, Site{.layer = 0}, Site{.layer = 1}};
+  const std::set<Site> sites = {parse_site("layers.1.mlp_output"), Site{.layer = 1}, Site{.layer = 0},
+                                Site{.layer = 1}};
   REQUIRE(sites.size() == 3);
   REQUIRE(sites.begin()->layer == 0);
 }

@@ -34,7 +34,7 @@ class ForwardContext {
 
   /// Asks for the activation at `site`, taken after its edits and hooks; found in `activations()` after the forward.
   void capture(const Site& site) {
-    captured_[site] = {};
+    captured_[site] = torch::Tensor();
     mark(site);
   }
 

@@ -36,7 +36,7 @@ class Orthonormal {
     start_.copy_(R);
     X_.zero_();
     base_.reset();
-    cached_ = {};
+    cached_ = torch::Tensor();
   }
 
   /// (r, D). The gradient of R reaches X through autograd, or stays on R while it is lent.
@@ -51,7 +51,7 @@ class Orthonormal {
 
   /// Forgets an R that belongs to an autograd graph, so that the next forward builds its own.
   void begin_forward() {
-    if (cached_.defined() && cached_.requires_grad()) cached_ = {};
+    if (cached_.defined() && cached_.requires_grad()) cached_ = torch::Tensor();
   }
 
   /// The current R without a graph.
@@ -63,8 +63,8 @@ class Orthonormal {
   /// Uses `leaf` (r, D) as R until `take_back`; whoever lends it keeps it equal to householder_rows(X).
   void lend(torch::Tensor leaf) { lent_ = std::move(leaf); }
   void take_back() {
-    lent_ = {};
-    cached_ = {};
+    lent_ = torch::Tensor();
+    cached_ = torch::Tensor();
   }
 
   const torch::Tensor& X() const { return X_; }

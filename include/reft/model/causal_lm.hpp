@@ -149,7 +149,7 @@ class CausalLMImpl : public torch::nn::Module {
       fail<ConfigError>("CausalLM", "{}: head {}, but the model has {} heads (0..{})", to_string(site), *site.head,
                         config_.num_attention_heads, config_.num_attention_heads - 1);
     }
-    validate(site);
+    check_site(site);
   }
 
   TransformerConfig config_;

@@ -44,7 +44,7 @@ inline bool is_unshared(const torch::Tensor& tensor) {
 class EditRows : public torch::autograd::Function<EditRows> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, torch::Tensor h, const torch::Tensor& rows,
-                               Columns columns, const RowEdit& edit, const torch::autograd::variable_list& parameters) {
+                               Columns columns, const RowEdit& edit, torch::TensorList parameters) {
     torch::Tensor x = gather(h, rows, columns, edit).detach();
     x.requires_grad_(h.requires_grad());
     torch::Tensor y;
@@ -57,7 +57,7 @@ class EditRows : public torch::autograd::Function<EditRows> {
     ctx->save_for_backward({rows});
     ctx->saved_data["x"] = x;
     ctx->saved_data["y"] = y;
-    ctx->saved_data["parameters"] = parameters;
+    ctx->saved_data["parameters"] = parameters.vec();
     ctx->saved_data["first_column"] = columns.first;
     ctx->saved_data["width"] = columns.width;
     return h;
@@ -138,7 +138,7 @@ inline torch::Tensor edit_rows(torch::Tensor h, const torch::Tensor& rows, Colum
   const bool tracked = at::GradMode::is_enabled() &&
                        (h.requires_grad() || std::any_of(edit.parameters.begin(), edit.parameters.end(),
                                                          [](const torch::Tensor& p) { return p.requires_grad(); }));
-  if (tracked) return detail::EditRows::apply(std::move(h), rows, columns, edit, edit.parameters);
+  if (tracked) return detail::EditRows::apply(std::move(h), rows, columns, edit, torch::TensorList(edit.parameters));
   const torch::Tensor y = edit.apply(detail::EditRows::gather(h, rows, columns, edit));
   detail::EditRows::write(h, rows, columns, y);
   return h;

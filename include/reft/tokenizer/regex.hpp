@@ -51,6 +51,16 @@ inline std::string to_pcre2_pattern(std::string_view pattern) {
   return result;
 }
 
+/// A pattern that matches `text` and nothing else.
+inline std::string quoted_pattern(std::string_view text) {
+  std::string pattern;
+  for (const char c : text) {
+    if (std::string_view(R"(\^$.[]|()?*+{}-#)").find(c) != std::string_view::npos) pattern += '\\';
+    pattern += c;
+  }
+  return pattern;
+}
+
 /// A compiled pattern; cheap to copy, safe to share between threads.
 class Regex {
  public:

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "reft/data/example.hpp"
+#include "reft/hook/layout.hpp"
+
+namespace reft {
+
+/// Examples laid end to end; nothing is padded.
+struct RaggedBatch {
+  Layout layout;                        // B sequences in N rows
+  torch::Tensor input_ids;              // (N) int64
+  std::vector<int64_t> prompt_lengths;  // (B) tokens over which positions are laid
+  torch::Tensor target_rows;            // (S) rows whose next token is supervised
+  torch::Tensor targets;                // (S) those tokens
+
+  int64_t num_tokens() const { return layout.num_tokens(); }
+  int64_t num_supervised() const { return targets.size(0); }
+};
+
+/// Row i - 1 of a sequence predicts its token i, so it is supervised where labels[i] is not -100.
+/// @throws DataError for no examples, an empty one, or labels of another length.
+inline RaggedBatch collate(std::span<const Example* const> examples, torch::Device device) {
+  if (examples.empty()) fail<DataError>("collate", "expected at least one example, got none");
+  std::vector<int64_t> lengths, prompt_lengths, input_ids, rows, targets;
+  for (const Example* example : examples) {
+    const auto start = static_cast<int64_t>(input_ids.size()), length = static_cast<int64_t>(example->input_ids.size());
+    if (length == 0 || example->labels.size() != example->input_ids.size()) {
+      fail<DataError>("collate", "expected as many labels as tokens and at least one, got {} and {}", example->labels.size(), length);
+    }
+    lengths.push_back(length);
+    prompt_lengths.push_back(example->prompt_length);
+    input_ids.insert(input_ids.end(), example->input_ids.begin(), example->input_ids.end());
+    for (int64_t i = 1; i < length; ++i) {
+      if (example->labels[i] < 0) continue;
+      rows.push_back(start + i - 1);
+      targets.push_back(example->labels[i]);
+    }
+  }
+  const auto to_device = [&](const std::vector<int64_t>& values) { return torch::tensor(values, torch::kInt64).to(device); };
+  return {Layout::ragged(std::move(lengths), device), to_device(input_ids), std::move(prompt_lengths), to_device(rows),
+          to_device(targets)};
+}
+
+}  // namespace reft

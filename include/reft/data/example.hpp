@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace reft {
+
+/// A label that supervises nothing, as in transformers.
+inline constexpr int64_t kIgnoredLabel = -100;
+
+/// An instruction with an optional input, and the answer to learn; a prompt template turns it into text.
+struct TextExample {
+  std::string instruction, input, output;
+
+  bool operator==(const TextExample&) const = default;
+};
+
+/// A prompt in its final wording and its continuation; no template is laid over it.
+struct PromptExample {
+  std::string prompt, completion;
+
+  bool operator==(const PromptExample&) const = default;
+};
+
+/// A tokenized sequence. labels[i] supervises predicting token i (from position i - 1); kIgnoredLabel = no loss.
+struct Example {
+  std::vector<int64_t> input_ids;
+  std::vector<int64_t> labels;  ///< as many as input_ids
+  int64_t prompt_length = 0;    ///< tokens over which positions are laid, 0 to the length
+
+  bool operator==(const Example&) const = default;
+};
+
+/// One row of a data file.
+using RawExample = std::variant<TextExample, PromptExample, Example>;
+
+}  // namespace reft
