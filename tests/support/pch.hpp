@@ -1,5 +1,0 @@
-#pragma once
-
-#include <torch/torch.h>
-
-#include "support/catch.hpp"
