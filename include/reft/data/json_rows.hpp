@@ -1,7 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -24,11 +25,14 @@ struct RowPlace {
   }
 };
 
-/// What the parser found wrong, without its own prefix.
+/// "line 3, column 5: syntax error …": what the parser found wrong, without what it last read, which may be long.
 inline std::string parse_problem(const nlohmann::json::exception& error) {
-  const std::string text = error.what();
-  const auto bracket = text.find("] ");
-  return bracket == std::string::npos ? text : text.substr(bracket + 2);
+  std::string_view text = error.what();
+  text.remove_prefix(std::min(text.find("] ") + 2, text.size()));
+  constexpr std::string_view kPrefix = "parse error at ";
+  if (text.starts_with(kPrefix)) text.remove_prefix(kPrefix.size());
+  constexpr std::size_t kLongest = 200;
+  return std::string(text.substr(0, std::min(text.find("; last read: "), kLongest)));
 }
 
 /// Calls `visit(json, place)` for every row of a JSON list or of a JSON Lines file; which of the two it is shows in its
@@ -69,7 +73,9 @@ void for_each_row(const std::filesystem::path& path, Visit&& visit) {
     try {
       row = nlohmann::json::parse(line);
     } catch (const nlohmann::json::exception& error) {
-      place.refuse("not JSON: {}", parse_problem(error));
+      std::string problem = parse_problem(error);
+      if (problem.starts_with("line 1, ")) problem.erase(0, 8);  // the parser saw this line alone
+      place.refuse("not JSON: {}", problem);
     }
     visit(row, place);
   }

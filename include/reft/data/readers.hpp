@@ -14,6 +14,9 @@ namespace reft {
 
 namespace detail {
 
+/// A number as it stands, anything else by its type: it may be long.
+inline std::string shown(const nlohmann::json& value) { return value.is_number() ? value.dump() : value.type_name(); }
+
 /// row[key] as text. A `null` counts as empty text where `optional`, and so does a missing key.
 inline std::string row_text(const nlohmann::json& row, const RowPlace& place, const char* key, bool optional = false) {
   const auto found = row.find(key);
@@ -32,8 +35,9 @@ inline std::vector<int64_t> row_tokens(const nlohmann::json& row, const RowPlace
   tokens.reserve(found->size());
   for (const auto& value : *found) {
     const int64_t token = value.is_number_integer() ? value.get<int64_t>() : -1;
-    if (token < 0 && !(labels && token == kIgnoredLabel)) {
-      place.refuse("\"{}\" holds {}, which is no token{}", key, value.dump(), labels ? " and not -100" : "");
+    const bool ignored = labels && token == kIgnoredLabel && !value.is_number_unsigned();
+    if (token < 0 && !ignored) {
+      place.refuse("\"{}\" holds {}, which is no token{}", key, shown(value), labels ? " and not -100" : "");
     }
     tokens.push_back(token);
   }
@@ -51,7 +55,7 @@ inline Example pretokenized_row(const nlohmann::json& row, const RowPlace& place
   if (prompt_length == row.end()) place.refuse("\"prompt_length\" is missing");
   example.prompt_length = prompt_length->is_number_integer() ? prompt_length->get<int64_t>() : -1;
   if (example.prompt_length < 0 || example.prompt_length > length) {
-    place.refuse("expected \"prompt_length\" from 0 to {}, got {}", length, prompt_length->dump());
+    place.refuse("expected \"prompt_length\" from 0 to {}, got {}", length, shown(*prompt_length));
   }
   return example;
 }

@@ -42,7 +42,7 @@ class Attention : public torch::nn::Module {
   }
 
   /// @param x  (N, D).   @return (N, D).
-  torch::Tensor forward(torch::Tensor x, const BlockInputs& inputs) {
+  torch::Tensor forward(torch::Tensor x, const BlockInputs& inputs) const {
     const ForwardContext& context = inputs.context;
     const int64_t query_width = config_.query_width(), width = config_.key_value_width(), E = config_.head_dim;
     x = input_(std::move(x), context);

@@ -24,7 +24,7 @@ class Block : public torch::nn::Module {
   }
 
   /// @param h  (N, D); move it in.   @return (N, D).
-  torch::Tensor forward(torch::Tensor h, const BlockInputs& inputs) {
+  torch::Tensor forward(torch::Tensor h, const BlockInputs& inputs) const {
     h = input_(std::move(h), inputs.context);
     // Out of place: the norm has saved h, and both addends of the second sum live on in autograd.
     h = h + attention_->forward(rms_norm(h, input_norm_, config_.rms_norm_eps), inputs);

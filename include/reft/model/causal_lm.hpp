@@ -84,7 +84,7 @@ class CausalLMImpl : public torch::nn::Module {
   /// The residual stream after the last block.
   /// @param input_ids  (N) int64 in 0..V-1.   @param cache  holds the past and takes this forward's keys and values.
   /// @return (N, D).   @throws ShapeError unless the layout describes exactly these rows, ragged.
-  torch::Tensor hidden_states(const torch::Tensor& input_ids, const ForwardContext& context, KvCache* cache = nullptr) {
+  torch::Tensor hidden_states(const torch::Tensor& input_ids, const ForwardContext& context, KvCache* cache = nullptr) const {
     const Layout& layout = context.layout();
     check_shape("CausalLM", "input_ids", input_ids, {layout.num_tokens()});
     if (layout.is_padded()) fail<ShapeError>("CausalLM", "expected a ragged layout; padding is never computed here");
@@ -98,7 +98,7 @@ class CausalLMImpl : public torch::nn::Module {
 
   /// Final norm of some rows.   @param rows  (S) int64, or undefined for all.   @return (S, D).
   torch::Tensor final_hidden(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows = {},
-                             KvCache* cache = nullptr) {
+                             KvCache* cache = nullptr) const {
     torch::Tensor h = hidden_states(input_ids, context, cache);
     const auto norm = [this](const torch::Tensor& x) { return rms_norm(x, final_norm_, config_.rms_norm_eps); };
     if (!rows.defined()) return final_norm_output_(norm(h), context);
@@ -109,7 +109,7 @@ class CausalLMImpl : public torch::nn::Module {
 
   /// Logits of some rows.   @param rows  (S) int64, or undefined for all.   @return (S, V), dtype of the weights.
   torch::Tensor forward(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows = {},
-                        KvCache* cache = nullptr) {
+                        KvCache* cache = nullptr) const {
     if (!logits_.is_active(context)) return at::linear(final_hidden(input_ids, context, rows, cache), head_);
     const torch::Tensor logits = logits_(at::linear(final_hidden(input_ids, context, {}, cache), head_), context);
     return rows.defined() ? logits.index_select(0, rows) : logits;
@@ -118,7 +118,7 @@ class CausalLMImpl : public torch::nn::Module {
   /// Σ −log p(target) over supervised rows, float32; (S, V) is never held whole unless something acts at `logits`.
   /// @param rows  (S) rows whose next token is supervised.   @param targets  (S) those tokens.
   torch::Tensor loss(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows,
-                     const torch::Tensor& targets) {
+                     const torch::Tensor& targets) const {
     if (!logits_.is_active(context)) return linear_cross_entropy(final_hidden(input_ids, context, rows), head_, targets);
     const torch::Tensor logits = forward(input_ids, context, rows).to(torch::kFloat32);
     return at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum);

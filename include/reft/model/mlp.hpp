@@ -29,7 +29,7 @@ class Mlp : public torch::nn::Module {
   }
 
   /// @param x  (N, D).   @return (N, D).
-  torch::Tensor forward(torch::Tensor x, const ForwardContext& context) {
+  torch::Tensor forward(torch::Tensor x, const ForwardContext& context) const {
     x = input_(std::move(x), context);
     const torch::Tensor gate_up = at::linear(x, gate_up_, gate_up_bias_);  // (N, 2F)
     const bool is_silu = config_.hidden_act == "silu" || config_.hidden_act == "swish";

@@ -35,14 +35,14 @@ inline std::string replace_all(std::string_view text, const Regex& pattern, std:
 }
 
 /// `text` without white space at the chosen ends.
-inline std::string stripped(std::string_view text, bool left, bool right) {
+inline std::string_view stripped(std::string_view text, bool left, bool right) {
   while (left && !text.empty() && is_white_space(first_code_point(text))) text.remove_prefix(utf8_length(text[0]));
   while (right && !text.empty()) {
     const std::size_t last = last_character_begin(text);
     if (!is_white_space(first_code_point(text.substr(last)))) break;
     text = text.substr(0, last);
   }
-  return std::string(text);
+  return text;
 }
 
 inline std::string without_marks(std::string_view text) {
@@ -85,7 +85,7 @@ inline constexpr Construct<Normalizer> kNormalizers[] = {
     {"Strip",
      [](const JsonNode& node, int) -> Normalizer {
        return [left = node.boolean("strip_left", true), right = node.boolean("strip_right", true)](std::string text) {
-         return stripped(text, left, right);
+         return std::string(stripped(text, left, right));
        };
      }},
     {"StripAccents",
