@@ -1,66 +1,68 @@
 #!/usr/bin/env bash
 # Finds or installs what a build needs: compiler, CMake, Ninja, ccache, the C++ packages and LibTorch.
-# Quick and quiet when nothing is missing. LibTorch comes from REFT_TORCH_ROOT, Torch_DIR or CMAKE_PREFIX_PATH if one of
-# them is set, else from an importable Python torch 2.11 or newer, else into the project's own .venv.
+# Quick and quiet when nothing is missing. LibTorch is looked for as cmake/ReftTorch.cmake says, and if there is none,
+# torch is installed into the project's own .venv.
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$project/.venv
 torch_version=2.13.0
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
+stop() { say "$@"; exit 1; }
 
 missing=()
-need_command() { command -v "$1" >/dev/null || missing+=("$2"); }
-need_file() {
-  local file
-  for file in /usr/include/$1 /usr/local/include/$1 /usr/include/*-linux-gnu/$1; do [ -e "$file" ] && return; done
-  [ -n "${CMAKE_PREFIX_PATH:-}" ] && for file in ${CMAKE_PREFIX_PATH//:/ }; do [ -e "$file/include/$1" ] && return; done
+have() { command -v "$1" >/dev/null; }
+need_command() { have "$1" || missing+=("$2"); }
+need_header() {
+  local folder folders=(/usr/include /usr/local/include /usr/include/*-linux-gnu)
+  local prefixes=${CMAKE_PREFIX_PATH:-}
+  for folder in ${prefixes//:/ }; do folders+=("$folder/include" "$folder"/include/*-linux-gnu); done
+  for folder in "${folders[@]}"; do [ -e "$folder/$1" ] && return; done
   missing+=("$2")
 }
-need_command g++ g++
+torch_found() { torch_problem=$(cmake -P "$project/cmake/ReftTorch.cmake" 2>&1); }
+torch_named() { [ -n "${REFT_TORCH_ROOT:-}${Torch_DIR:-}" ]; }
+can_make_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+install_packages() {
+  local as_root=()
+  have apt-get || stop "please install with your package manager what Debian calls: $*"
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || stop "some packages are missing; please run:  sudo apt-get install -y $*"
+    as_root=(sudo)
+  fi
+  say "installing $*"
+  "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
+    stop "apt-get could not install: $*"
+}
+
+[ -n "${CXX:-}" ] || need_command g++ g++
 need_command cmake cmake
 need_command ninja ninja-build
 need_command ccache ccache
-need_command python3 python3
-need_file fmt/format.h libfmt-dev
-need_file nlohmann/json.hpp nlohmann-json3-dev
-need_file catch2 catch2
-need_file CLI/CLI.hpp libcli11-dev
-need_file pcre2.h libpcre2-dev
-need_file utf8proc.h libutf8proc-dev
-
-install_packages() {
-  local sudo=()
-  if [ "$(id -u)" -ne 0 ]; then
-    if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
-      sudo=(sudo)
-    else
-      say "these packages are missing and may not be installed from here; please run:"
-      say "  sudo apt-get install -y $*"
-      exit 1
-    fi
-  fi
-  command -v apt-get >/dev/null || { say "please install with your package manager: $*"; exit 1; }
-  say "installing $*"
-  "${sudo[@]}" apt-get update -qq
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
-}
+need_header fmt/format.h libfmt-dev
+need_header nlohmann/json.hpp nlohmann-json3-dev
+need_header catch2 catch2
+need_header CLI/CLI.hpp libcli11-dev
+need_header pcre2.h libpcre2-dev
+need_header utf8proc.h libutf8proc-dev
+# All packages are known before the first is installed: who may not install them has one command to run.
+if have cmake && torch_found; then have_torch=yes; else have_torch=; fi
+[ -n "$have_torch" ] || torch_named || can_make_venv || missing+=(python3 python3-venv)
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 
-# Prints the version of the torch a Python sees without importing it, which would take seconds.
-torch_of() {
-  "$1" -c 'import importlib.metadata as m, importlib.util as u, sys
-v = m.version("torch") if u.find_spec("torch") else ""
-sys.exit(0 if v and tuple(int(x) for x in v.split("+")[0].split(".")[:2]) >= (2, 11) else 1)' 2>/dev/null
-}
+[ -n "${CXX:-}" ] || [ "$(g++ -dumpversion | cut -d. -f1)" -ge 12 ] ||
+  stop "g++ is version $(g++ -dumpversion), GCC 12 or newer is needed; if another one is installed, name it: CXX=g++-12"
+cmake_version=$(cmake --version | sed -n '1s/.* //p')
+printf '%s\n' 3.25 "$cmake_version" | sort -CV || stop "cmake is version $cmake_version, 3.25 or newer is needed"
 
-if [ -n "${REFT_TORCH_ROOT:-}${Torch_DIR:-}" ] || [[ ":${CMAKE_PREFIX_PATH:-}" == *torch* ]]; then
-  :
-elif torch_of python3; then
-  :
-elif [ -x "$project/.venv/bin/python" ] && torch_of "$project/.venv/bin/python"; then
-  :
-else
-  python3 -c 'import venv, ensurepip' 2>/dev/null || install_packages python3-venv
-  say "installing LibTorch (torch $torch_version) into .venv; this can take some minutes"
-  [ -x "$project/.venv/bin/python" ] || python3 -m venv "$project/.venv"
-  "$project/.venv/bin/python" -m pip --disable-pip-version-check install -q "torch==$torch_version"
-fi
+[ -z "$have_torch" ] && ! torch_found || exit 0
+! torch_named || stop "$(sed -n 's/^  //p' <<<"$torch_problem" | tr '\n' ' ')"
+
+can_make_venv || stop "$(command -v python3) cannot make virtual environments; install its venv and ensurepip modules"
+say "installing LibTorch (torch $torch_version) into .venv; this can take some minutes"
+# An interrupted run, or a Python that has moved on, leaves an environment without pip.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$venv"
+"$venv/bin/python" -m pip --disable-pip-version-check install -q "torch==$torch_version" ||
+  stop "pip could not install torch $torch_version for $("$venv/bin/python" --version)"
+torch_found || stop "$(sed -n 's/^  //p' <<<"$torch_problem" | tr '\n' ' ')"
