@@ -21,6 +21,8 @@ need_header() {
 }
 torch_found() { torch_problem=$(cmake -P "$project/cmake/ReftTorch.cmake" 2>&1); }
 torch_named() { [ -n "${REFT_TORCH_ROOT:-}${Torch_DIR:-}" ]; }
+problem() { sed -n 's/^  //p' <<<"$torch_problem" | tr -s '\n ' ' '; }
+pip_install() { "$venv/bin/python" -m pip --disable-pip-version-check install -q "$@"; }
 can_make_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 install_packages() {
@@ -56,13 +58,19 @@ if have cmake && torch_found; then have_torch=yes; else have_torch=; fi
 cmake_version=$(cmake --version | sed -n '1s/.* //p')
 printf '%s\n' 3.25 "$cmake_version" | sort -CV || stop "cmake is version $cmake_version, 3.25 or newer is needed"
 
-[ -z "$have_torch" ] && ! torch_found || exit 0
-! torch_named || stop "$(sed -n 's/^  //p' <<<"$torch_problem" | tr '\n' ' ')"
+if [ -z "$have_torch" ] && ! torch_found; then
+  ! torch_named || stop "$(problem)"
+  can_make_venv || stop "$(command -v python3) cannot make virtual environments; install its venv and ensurepip modules"
+  say "installing LibTorch (torch $torch_version) into .venv; this can take some minutes"
+  # An interrupted run, or a Python that has moved on, leaves an environment without pip.
+  "$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$venv"
+  pip_install "torch==$torch_version" || stop "pip could not install torch $torch_version for $("$venv/bin/python" --version)"
+  torch_found || stop "$(problem)"
+fi
 
-can_make_venv || stop "$(command -v python3) cannot make virtual environments; install its venv and ensurepip modules"
-say "installing LibTorch (torch $torch_version) into .venv; this can take some minutes"
-# An interrupted run, or a Python that has moved on, leaves an environment without pip.
-"$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv --clear "$venv"
-"$venv/bin/python" -m pip --disable-pip-version-check install -q "torch==$torch_version" ||
-  stop "pip could not install torch $torch_version for $("$venv/bin/python" --version)"
-torch_found || stop "$(sed -n 's/^  //p' <<<"$torch_problem" | tr '\n' ' ')"
+# The CUDA build comes without two parts of the toolkit's headers. Only code that names CUDA's own types needs them.
+for headers in "$venv"/lib/python*/site-packages/nvidia/cu[0-9]*/include; do
+  if [ -e "$headers/cuda_runtime_api.h" ] && ! [ -e "$headers/crt/host_defines.h" -a -d "$headers/cccl" ]; then
+    pip_install "cuda-toolkit[crt,cccl]" || say "no CUDA headers: the build will leave out what needs them"
+  fi
+done
