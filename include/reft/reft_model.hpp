@@ -64,6 +64,8 @@ struct Attachment {
   Positions positions;
   Phase phase = Phase::prompt;
   PositionRule position_rule = PositionRule::paper;
+  std::string expression = positions.text();  // the positions of all that were attached together, "f1+l1"
+  Tie tie = Tie::all;                          // and how they were split among them
 };
 
 /// The interventions attached to a base, as one module: their parameters are its parameters.
@@ -261,18 +263,23 @@ class ReftModel {
 
   const Base& base() const { return base_; }
   const AttachedInterventions& interventions() const { return *interventions_; }
+  AttachedInterventions& mutable_interventions() { return *interventions_; }
 
   // AS A MODULE
 
   std::vector<torch::Tensor> parameters() const { return interventions_->parameters(); }
   void train(bool on = true) { interventions_->train(on); }
   void eval() { interventions_->eval(); }
+  bool is_training() const { return interventions_->is_training(); }
   void zero_grad() { interventions_->zero_grad(); }
   void to(torch::Device device) {
     base_->to(device);
     interventions_->to(device);
   }
   torch::Device device() const { return base_->parameters().front().device(); }
+
+  /// Width D of the residual stream.
+  int64_t hidden_size() const { return base_->width({.layer = 0}); }
 
   int64_t num_trainable_parameters() const {
     int64_t count = 0;
@@ -305,8 +312,9 @@ class ReftModel {
   void attach_each(const AttachOptions& where, Make make) {
     const Site site = where.site();
     const int64_t width = base_->width(site);
-    for (Positions& part : Positions::parse(where.positions).split(where.tie)) {
-      attach({make(width), {site}, std::move(part), where.phase, where.position_rule});
+    const Positions positions = Positions::parse(where.positions);
+    for (const Positions& part : positions.split(where.tie)) {
+      attach({make(width), {site}, part, where.phase, where.position_rule, positions.text(), where.tie});
     }
   }
 

@@ -163,7 +163,8 @@ nlohmann::json LowRankIntervention<Projection, Edit>::options() const {
           {"dropout", options_.dropout},
           {"dropout_on", to_string(options_.dropout_on)},
           {"activation", options_.activation},
-          {"projection_bias", options_.projection_bias}};
+          {"projection_bias", options_.projection_bias},
+          {"dtype", options_.dtype == torch::kFloat64 ? "float64" : "float32"}};
 }
 
 template <class Projection, class Edit>

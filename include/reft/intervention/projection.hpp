@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "reft/tensor/householder.hpp"
@@ -35,7 +36,6 @@ class Orthonormal {
     torch::NoGradGuard no_grad;
     start_.copy_(R);
     X_.zero_();
-    base_.reset();
     cached_ = torch::Tensor();
   }
 
@@ -43,9 +43,9 @@ class Orthonormal {
   torch::Tensor R() {
     if (lent_.defined()) return lent_;
     const bool tracked = at::GradMode::is_enabled() && X_.requires_grad();
-    if (cached_.defined() && cached_version_ == X_._version() && cached_.requires_grad() == tracked) return cached_;
+    if (cached_.defined() && cached_for_ == version() && cached_.requires_grad() == tracked) return cached_;
     cached_ = !tracked && is_at_start() ? start_ : householder_rows(X_, base());
-    cached_version_ = X_._version();
+    cached_for_ = version();
     return cached_;
   }
 
@@ -63,15 +63,18 @@ class Orthonormal {
   /// Uses `leaf` (r, D) as R until `take_back`; whoever lends it keeps it equal to householder_rows(X).
   void lend(torch::Tensor leaf) { lent_ = std::move(leaf); }
   void take_back() {
-    lent_ = torch::Tensor();
-    cached_ = torch::Tensor();
+    lent_ = cached_ = torch::Tensor();
+    zero_for_.reset();
   }
 
   const torch::Tensor& X() const { return X_; }
 
   /// Computed when first needed, so that an adapter that is only used never pays for it.
   const OrthogonalBase& base() {
-    if (!base_ || base_->U.device() != start_.device()) base_ = orthogonal_base(start_);
+    if (!base_ || base_for_ != start_._version() || base_->U.device() != start_.device()) {
+      base_ = orthogonal_base(start_);
+      base_for_ = start_._version();
+    }
     return *base_;
   }
 
@@ -84,20 +87,24 @@ class Orthonormal {
   }
 
  private:
-  // Asking for the values of X costs one reduction, so it is done once per version of X.
+  /// Changes with every write to X or to the start, and with a move to another device.
+  using Version = std::tuple<int64_t, int64_t, torch::Device>;
+  Version version() const { return {X_._version(), start_._version(), X_.device()}; }
+
+  // Asking for the values of X costs one reduction, so it is done once per version.
   bool is_at_start() {
-    if (start_version_ != X_._version()) {
-      is_at_start_ = X_.count_nonzero().item<int64_t>() == 0;
-      start_version_ = X_._version();
+    if (zero_for_ != version()) {
+      is_zero_ = X_.count_nonzero().item<int64_t>() == 0;
+      zero_for_ = version();
     }
-    return is_at_start_;
+    return is_zero_;
   }
 
   torch::Tensor X_, start_, lent_, cached_;  // (r, D) each
   std::optional<OrthogonalBase> base_;
-  int64_t cached_version_ = 0;
-  std::optional<int64_t> start_version_;
-  bool is_at_start_ = false;
+  int64_t base_for_ = 0;                          // the version of the start that `base_` was made from
+  std::optional<Version> cached_for_, zero_for_;  // when `cached_` and `is_zero_` were found
+  bool is_zero_ = false;
 };
 
 /// A projection (r, D) without constraint, started like the weight of `torch::nn::Linear(D, r)`.

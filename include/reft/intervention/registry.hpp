@@ -16,6 +16,13 @@ namespace reft {
 using InterventionFactory =
     std::function<std::shared_ptr<InterventionBase>(int64_t hidden_size, const nlohmann::json& options)>;
 
+/// @throws ConfigError for a dtype that parameters cannot have.
+inline torch::Dtype parse_parameter_dtype(std::string_view name) {
+  if (name == "float32") return torch::kFloat32;
+  if (name == "float64") return torch::kFloat64;
+  fail<ConfigError>("parse_parameter_dtype", "\"{}\": expected float32 or float64", name);
+}
+
 /// Reads the options of the low-rank forms; keys that are absent keep their defaults.
 /// @throws ConfigError for an unknown key or a value of the wrong type.
 inline LowRankOptions parse_low_rank_options(const nlohmann::json& json) {
@@ -28,6 +35,7 @@ inline LowRankOptions parse_low_rank_options(const nlohmann::json& json) {
       else if (key == "activation") value.get_to(options.activation);
       else if (key == "projection_bias") value.get_to(options.projection_bias);
       else if (key == "identity_start") value.get_to(options.identity_start);
+      else if (key == "dtype") options.dtype = parse_parameter_dtype(value.get<std::string>());
       else fail<ConfigError>("parse_low_rank_options", "unknown option \"{}\"", key);
     } catch (const nlohmann::json::exception&) {
       fail<ConfigError>("parse_low_rank_options", "option \"{}\": unexpected value {}", key, value.dump());

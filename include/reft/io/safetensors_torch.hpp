@@ -44,8 +44,9 @@ inline torch::Tensor as_tensor(const TensorView& view) {
   return torch::from_blob(const_cast<std::byte*>(view.data.data()), view.shape, torch_dtype(view));
 }
 
-/// Writes named tensors as safetensors, with a content hash in the metadata.   @throws as `write_safetensors`.
-inline void save_tensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, torch::Tensor>>& tensors,
+/// Writes named tensors as safetensors, with a content hash in the metadata.
+/// @return the content hash.   @throws as `write_safetensors`.
+inline std::string save_tensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, torch::Tensor>>& tensors,
                          Metadata metadata = {}) {
   std::vector<torch::Tensor> kept;  // contiguous host copies, alive until written
   TensorViews views;
@@ -59,8 +60,9 @@ inline void save_tensors(const std::filesystem::path& path, const std::vector<st
     const auto* bytes = static_cast<const std::byte*>(host.const_data_ptr());
     views[name] = {dtype, host.sizes().vec(), {bytes, host.nbytes()}};
   }
-  metadata["content_hash"] = content_hash(views);
+  const std::string hash = metadata["content_hash"] = content_hash(views);
   write_safetensors(path, views, metadata);
+  return hash;
 }
 
 }  // namespace reft

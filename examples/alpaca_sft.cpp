@@ -1,0 +1,298 @@
+// Instruction tuning: trains ReFT interventions on a frozen decoder and writes an adapter folder.
+// Without --model and --data it tunes the embedded model on the embedded instructions, and shows answers before and after.
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <iostream>
+
+#include "reft/checkpoint/adapter.hpp"
+#include "reft/data/readers.hpp"
+#include "reft/data/tokenize.hpp"
+#include "reft/generate/generate.hpp"
+#include "reft/tokenizer/tokenizer.hpp"
+#include "reft/train/trainer.hpp"
+#include "support/interventions.hpp"
+#include "support/program.hpp"
+
+namespace {
+
+using reft::program::Common;
+using Model = reft::ReftModel<reft::CausalLM>;
+
+const std::filesystem::path kExamples = REFT_SOURCE_DIR "/examples";
+
+struct Settings {
+  std::string model, data, output = "adapter", eval_data, prompt_template = "alpaca", schedule = "linear", metrics;
+  reft::TrainerOptions training;
+  int64_t max_steps = -1, max_length = 0, max_examples = 0;
+  double eval_fraction = 0.0;
+  bool no_shuffle = false, overwrite = false, resume = false;
+  reft::program::InterventionFlags interventions;
+
+  bool is_embedded() const { return model.empty() && data.empty(); }
+};
+
+void add_flags(CLI::App& app, Settings& settings) {
+  reft::TrainerOptions& training = settings.training;
+  app.add_option("--model", settings.model, "base: a Hugging Face folder or a llama2.c file (default: the embedded model)");
+  app.add_option("--data", settings.data,
+                 "JSON or JSON Lines of instruction/input/output, prompt/completion or input_ids/labels/prompt_length "
+                 "(default: the embedded instructions)");
+  app.add_option("--output", settings.output, "folder for the adapter and its checkpoint")->capture_default_str();
+  app.add_flag("--overwrite", settings.overwrite, "the output folder may hold something");
+  settings.interventions.add_to(app);
+  const auto option = [&](const char* name, auto& value, const char* help, const char* group) {
+    return app.add_option(name, value, help)->capture_default_str()->group(group);
+  };
+  option("--eval-data", settings.eval_data, "evaluation examples, like --data", "Data");
+  option("--eval-fraction", settings.eval_fraction, "share of the data held out for evaluation", "Data")->check(CLI::Range(0.0, 0.99));
+  option("--max-examples", settings.max_examples, "only the first of the data; 0 = all", "Data")->check(CLI::NonNegativeNumber);
+  option("--max-length", settings.max_length, "tokens of a sequence; 0 = the smaller of 512 and the model's context", "Data")
+      ->check(CLI::NonNegativeNumber);
+  option("--template", settings.prompt_template, "wording of prompts: alpaca or none", "Data")
+      ->check(reft::program::checked_by([](const std::string& text) { reft::parse_prompt_template(text); }));
+  app.add_flag("--no-shuffle", settings.no_shuffle, "keep the order of the file")->group("Data");
+  option("--epochs", training.epochs, "passes over the data", "Training")->check(CLI::NonNegativeNumber);
+  option("--max-steps", settings.max_steps, "optimizer steps at most; -1 = as many as the epochs have", "Training")->check(CLI::Range(int64_t{-1}, int64_t{1} << 40));
+  option("--batch-size", training.batch_size, "examples of one forward", "Training")->check(CLI::PositiveNumber);
+  option("--accumulate", training.accumulate, "forwards of one optimizer step", "Training")->check(CLI::PositiveNumber);
+  option("--learning-rate", training.learning_rate, "peak, reached after warm-up", "Training")->check(CLI::NonNegativeNumber);
+  option("--schedule", settings.schedule, "linear, cosine or constant", "Training")
+      ->check(reft::program::checked_by([](const std::string& text) { reft::parse_schedule(text); }));
+  option("--warmup-ratio", training.warmup_ratio, "share of the steps", "Training")->check(CLI::Range(0.0, 1.0));
+  option("--weight-decay", training.weight_decay, "of all parameters but b", "Training")->check(CLI::NonNegativeNumber);
+  option("--max-grad-norm", training.max_gradient_norm, "gradients are scaled down to it; 0 = never", "Training")->check(CLI::NonNegativeNumber);
+  option("--checkpoint-every", training.checkpoint_every, "steps between checkpoints; 0 = only on ctrl-C", "Training")->check(CLI::NonNegativeNumber);
+  app.add_flag("--resume", settings.resume, "go on from the output folder's checkpoint, if there is one")->group("Training");
+  option("--metrics", settings.metrics, "JSON Lines file, one line a step", "Training");
+}
+
+/// The embedded model is small: one intervention a layer, shared by many positions, within 0.5 % of its parameters.
+void apply_embedded_recipe(CLI::App& app, Settings& settings) {
+  const auto set_default = [&](const char* flag, auto& value, auto recipe) {
+    if (app.count(flag) == 0) value = recipe;
+  };
+  settings.interventions.set_defaults("f4+l4", "all", 4);
+  set_default("--epochs", settings.training.epochs, 10);
+  set_default("--batch-size", settings.training.batch_size, 16);
+  set_default("--learning-rate", settings.training.learning_rate, 1e-2);
+}
+
+// --- data -----------------------------------------------------------------------------------------------------------
+
+struct Data {
+  std::vector<reft::Example> train, evaluation;
+};
+
+std::vector<reft::Example> tokenized(const std::vector<reft::RawExample>& rows, const std::string& file,
+                                     const std::optional<reft::Tokenizer>& tokenizer, const reft::TokenizeOptions& options) {
+  const auto encode = [&](std::string_view text) {
+    if (!tokenizer) reft::fail<reft::DataError>("alpaca_sft", "{} holds text, but the model folder has no tokenizer.json", file);
+    return tokenizer->encode(text);
+  };
+  reft::TokenizedExamples result = reft::tokenize_examples(rows, encode, options);
+  if (result.num_cut + result.num_skipped > 0) {
+    fmt::print(stderr, "warning: {}: {} examples cut at {} tokens, {} skipped because nothing to learn is left of them\n", file,
+               result.num_cut, options.max_length, result.num_skipped);
+  }
+  return std::move(result.examples);
+}
+
+void check_tokens(const std::vector<reft::Example>& examples, const std::string& file, int64_t vocabulary_size) {
+  for (size_t i = 0; i < examples.size(); ++i) {
+    for (const auto* tokens : {&examples[i].input_ids, &examples[i].labels}) {
+      for (const int64_t token : *tokens) {
+        if (token < vocabulary_size) continue;
+        reft::fail<reft::DataError>("alpaca_sft", "{}: example {}: token {}, but the model's vocabulary has {} (0..{})", file, i + 1,
+                                    token, vocabulary_size, vocabulary_size - 1);
+      }
+    }
+  }
+}
+
+Data read_data(const Settings& settings, const Common& common, const reft::TransformerConfig& config,
+               const std::optional<reft::Tokenizer>& tokenizer) {
+  reft::TokenizeOptions options{.prompt_template = reft::parse_prompt_template(settings.prompt_template)};
+  options.max_length = settings.max_length > 0 ? settings.max_length : std::min<int64_t>(512, config.max_position_embeddings);
+  if (tokenizer) options.eos_token_id = tokenizer->eos_token_id();
+  std::vector<reft::RawExample> rows = reft::read_examples(settings.data), held_out;
+  if (settings.max_examples > 0 && std::ssize(rows) > settings.max_examples) rows.resize(static_cast<size_t>(settings.max_examples));
+  if (settings.eval_fraction > 0.0) {
+    std::tie(rows, held_out) = reft::split_train_eval(std::move(rows), settings.eval_fraction, common.seed);
+  }
+  Data data{tokenized(rows, settings.data, tokenizer, options), {}};
+  if (!held_out.empty()) data.evaluation = tokenized(held_out, settings.data, tokenizer, options);
+  if (!settings.eval_data.empty()) {
+    const auto more = tokenized(reft::read_examples(settings.eval_data), settings.eval_data, tokenizer, options);
+    data.evaluation.insert(data.evaluation.end(), more.begin(), more.end());
+  }
+  check_tokens(data.train, settings.data, config.vocab_size);
+  check_tokens(data.evaluation, settings.eval_data.empty() ? settings.data : settings.eval_data, config.vocab_size);
+  return data;
+}
+
+// --- the embedded default: answers before and after -----------------------------------------------------------------
+
+std::string trimmed(const std::string& text) {
+  const auto first = text.find_first_not_of(" \t\r\n");
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+std::vector<std::string> answers(Model& model, const reft::Tokenizer& tokenizer, const std::vector<reft::RawExample>& questions) {
+  std::vector<std::string> texts;
+  constexpr size_t kBatch = 50;
+  for (size_t first = 0; first < questions.size(); first += kBatch) {
+    std::vector<std::vector<int64_t>> prompts;
+    for (size_t i = first; i < std::min(first + kBatch, questions.size()); ++i) {
+      const auto& question = std::get<reft::TextExample>(questions[i]);
+      prompts.push_back(tokenizer.encode(reft::render_prompt(reft::PromptTemplate::alpaca, question.instruction, question.input)));
+    }
+    for (const reft::Continuation& continuation : reft::generate(model, prompts, {.max_new_tokens = 32})) {
+      texts.push_back(trimmed(tokenizer.decode(continuation.tokens)));
+    }
+  }
+  return texts;
+}
+
+double exact_match(const std::vector<std::string>& texts, const std::vector<reft::RawExample>& questions) {
+  int64_t hits = 0;
+  for (size_t i = 0; i < texts.size(); ++i) hits += texts[i] == trimmed(std::get<reft::TextExample>(questions[i]).output);
+  return static_cast<double>(hits) / static_cast<double>(texts.size());
+}
+
+std::string one_line(const std::string& text, size_t longest) {
+  std::string line;
+  size_t characters = 0;
+  for (const char byte : text) {
+    const bool begins = (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+    if (begins && characters++ == longest) return line + "…";
+    line += byte == '\n' ? ' ' : byte;
+  }
+  return line;
+}
+
+void show_answers(const std::vector<reft::RawExample>& questions, const std::vector<std::string>& before,
+                  const std::vector<std::string>& after) {
+  constexpr size_t kShown = 8;
+  fmt::print("\nUnseen instructions, the base's answer and the tuned one's:\n");
+  for (size_t i = 0; i < std::min(kShown, questions.size()); ++i) {
+    const auto& question = std::get<reft::TextExample>(questions[i * questions.size() / kShown]);
+    const size_t index = i * questions.size() / kShown;
+    fmt::print("  {}\n", one_line(question.instruction + (question.input.empty() ? "" : "  [" + question.input + "]"), 100));
+    fmt::print("    before  {}\n    after   {}   (expected: {})\n", one_line(before[index], 80), one_line(after[index], 40), question.output);
+  }
+  fmt::print("\n");
+}
+
+// --- running ----------------------------------------------------------------------------------------------------------
+
+std::atomic<int> stop_signal{0};
+
+/// The first signal asks for a checkpoint after the step; a second one ends the process at once.
+void stop_on_signals() {
+  for (const int signal : {SIGINT, SIGTERM}) {
+    std::signal(signal, [](int number) {
+      stop_signal = number;
+      std::signal(number, SIG_DFL);
+    });
+  }
+}
+
+void prepare_output(const Settings& settings) {
+  const std::filesystem::path folder = settings.output;
+  std::error_code error;
+  if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder)) {
+    reft::fail<reft::ConfigError>("alpaca_sft", "--output {}: expected a folder, got a file", settings.output);
+  }
+  const bool is_full = std::filesystem::exists(folder) && !std::filesystem::is_empty(folder, error);
+  if (is_full && !settings.overwrite && !settings.resume) {
+    reft::fail<reft::ConfigError>("alpaca_sft", "--output {}: the folder exists and is not empty; give another, or --overwrite or --resume",
+                                  settings.output);
+  }
+  std::filesystem::create_directories(folder, error);
+  if (error) reft::fail<reft::Error>("alpaca_sft", "--output {}: cannot create the folder: {}", settings.output, error.message());
+}
+
+std::optional<reft::Tokenizer> find_tokenizer(const std::filesystem::path& model) {
+  if (!std::filesystem::exists(model / "tokenizer.json")) return std::nullopt;
+  return reft::load_tokenizer(model);
+}
+
+int run(CLI::App& app, Settings& settings, const Common& common) {
+  const bool embedded = settings.is_embedded();
+  common.apply();
+  prepare_output(settings);
+  if (embedded) apply_embedded_recipe(app, settings);
+  if (settings.model.empty()) settings.model = (kExamples / "tiny_model").string();
+  if (settings.data.empty()) settings.data = (kExamples / "data/instructions_train.json").string();
+
+  reft::LoadOptions load = common.load_options();
+  if (embedded && common.dtype == "auto") load.dtype = torch::kFloat32;  // stored in bfloat16, small enough for more
+  const reft::CausalLM base = reft::load_causal_lm(settings.model, load);
+  const std::optional<reft::Tokenizer> tokenizer = find_tokenizer(settings.model);
+  const Data data = read_data(settings, common, base->config(), tokenizer);
+  Model model(base);
+
+  std::vector<reft::RawExample> questions;
+  std::vector<std::string> before;
+  if (embedded) {
+    questions = reft::read_examples(kExamples / "data/instructions_heldout.json");
+    before = answers(model, *tokenizer, questions);
+  }
+  settings.interventions.attach(model);
+  if (!common.quiet) fmt::print(stderr, "{}\n", model.trainable_summary());
+
+  reft::TrainerOptions& training = settings.training;
+  training.schedule = reft::parse_schedule(settings.schedule);
+  training.seed = common.seed;
+  training.shuffle = !settings.no_shuffle;
+  training.resume = settings.resume;
+  training.checkpoint = std::filesystem::path(settings.output) / "checkpoint.safetensors";
+  if (settings.max_steps >= 0) training.max_steps = settings.max_steps;
+  stop_on_signals();
+  training.should_stop = [] { return stop_signal != 0; };
+  reft::Trainer<reft::CausalLM> trainer(model, training);
+  reft::Progress progress(std::cerr, isatty(STDERR_FILENO) != 0);
+  std::optional<reft::MetricsFile> metrics;
+  if (!settings.metrics.empty()) trainer.add(metrics.emplace(settings.metrics));
+  if (!common.quiet) trainer.add(progress);
+  const reft::TrainingResult result = trainer.fit(data.train, data.evaluation);
+  if (result.stopped) {
+    fmt::print(stderr, "\nstopped after step {}; the checkpoint is in {}; --resume goes on from it\n", result.steps, settings.output);
+    return 128 + stop_signal;
+  }
+  reft::save_adapter(model, settings.output, {settings.model, settings.prompt_template}, /*overwrite=*/true);
+  std::filesystem::remove(training.checkpoint);
+
+  nlohmann::ordered_json summary{{"train_loss", result.steps > 0 ? nlohmann::ordered_json(result.train_loss) : nullptr},
+                                 {"eval_loss", result.eval_loss ? nlohmann::ordered_json(*result.eval_loss) : nullptr},
+                                 {"steps", result.steps},
+                                 {"tokens", result.tokens},
+                                 {"tokens_per_second", result.tokens_per_second()},
+                                 {"seconds", result.seconds},
+                                 {"trainable_parameters", model.num_trainable_parameters()},
+                                 {"base_parameters", model.num_base_parameters()},
+                                 {"peak_memory_bytes", reft::program::peak_memory_bytes(base->device())}};
+  if (embedded) {
+    const std::vector<std::string> after = answers(model, *tokenizer, questions);
+    show_answers(questions, before, after);
+    summary["exact_match_before"] = exact_match(before, questions);
+    summary["exact_match_after"] = exact_match(after, questions);
+  }
+  if (!common.quiet) fmt::print(stderr, "the adapter is in {}\n", std::filesystem::absolute(settings.output).string());
+  fmt::print("{}\n", summary.dump());
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Tunes a frozen decoder with ReFT: small low-rank edits of its hidden states.");
+  Settings settings;
+  Common common;
+  add_flags(app, settings);
+  common.add_to(app);
+  return reft::program::run(app, argc, argv, [&] { return run(app, settings, common); });
+}

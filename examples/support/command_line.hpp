@@ -1,0 +1,52 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "reft/error.hpp"
+
+namespace reft::program {
+
+/// One `error: …` line on standard error. Only the first line of the text is kept: others are a stack of addresses.
+inline void print_error(std::string_view text) {
+  const std::string line(text.substr(0, text.find('\n')));
+  std::fprintf(stderr, "error: %s\n", line.c_str());
+}
+
+/// Parses the command line and runs the program.
+/// @return what `body` returns; 0 after --help; 2 for a usage error; 1 for any exception. Errors are one line.
+inline int run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    print_error(std::string(error.what()) + "; --help lists the flags");
+    return 2;
+  }
+  try {
+    return body();
+  } catch (const std::exception& error) {
+    print_error(error.what());
+    return 1;
+  }
+}
+
+/// A flag's text is good if `parse` does not throw a reft::Error for it.
+inline std::function<std::string(const std::string&)> checked_by(std::function<void(const std::string&)> parse) {
+  return [parse = std::move(parse)](const std::string& text) -> std::string {
+    try {
+      parse(text);
+      return {};
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+}
+
+}  // namespace reft::program

@@ -1,0 +1,199 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reft/checkpoint/adapter.hpp"
+#include "reft/reft_model.hpp"
+#include "support/command_line.hpp"
+
+namespace reft::program {
+
+/// "all", or layers joined by ';' or ','. Nothing stands for all.
+/// @throws ConfigError.
+inline std::optional<std::vector<int>> parse_layers(std::string_view text) {
+  if (text == "all") return std::nullopt;
+  std::vector<int> layers;
+  for (std::size_t start = 0; start <= text.size();) {
+    const auto end = std::min(text.find_first_of(";,", start), text.size());
+    const auto layer = reft::detail::parse_integer<int>(text.substr(start, end - start));
+    if (!layer || *layer < 0) fail<ConfigError>("parse_layers", "\"{}\": expected all, or layers joined by ';'", text);
+    layers.push_back(*layer);
+    start = end + 1;
+  }
+  return layers;
+}
+
+/// The flags that say what is attached where.
+class InterventionFlags {
+ public:
+  void add_to(CLI::App& app) {
+    const char* group = "Interventions";
+    const auto option = [&](const char* name, auto& value, const char* help) {
+      CLI::Option* added = app.add_option(name, value, help)->capture_default_str()->group(group);
+      options_.push_back(added);
+      return added;
+    };
+    option("--intervention", type_, "loreft, noreft, direft, ortho_direft, consreft or lobireft")
+        ->check(checked_by([](const std::string& name) { make_intervention(name, 8, {{"rank", 1}}); }));
+    option("--layers", layers_, "all, or layers joined by ';' as in \"3;9\"")->check(checked_by([](const std::string& t) { parse_layers(t); }));
+    option("--positions", positions_, "f<n>, l<n>, all, an index or a range, joined by '+'")
+        ->check(checked_by([](const std::string& text) { Positions::parse(text); }));
+    option("--tie", tie_, "who shares an intervention: all positions, each group, or no position")
+        ->check(checked_by([](const std::string& text) { parse_tie(text); }));
+    option("--rank", rank_, "dimension r of the edited subspace")->check(CLI::PositiveNumber);
+    option("--dropout", dropout_, "probability")->check(CLI::Range(0.0, 0.999));
+    option("--dropout-on", dropout_on_, "state (the whole new hidden state, as pyreft) or edit")
+        ->check(checked_by([](const std::string& text) { parse_dropout_on(text); }));
+    option("--activation", activation_, "applied to W h + b")->check(checked_by([](const std::string& text) { activation_function(text); }));
+    app.add_flag("--projection-bias", projection_bias_, "a bias c in R h + c (noreft)")->group(group);
+    option("--component", component_, "where in the layer")->check(checked_by([](const std::string& text) { parse_component(text); }));
+    option("--phase", phase_, "prompt, decode or every")->check(checked_by([](const std::string& text) { parse_phase(text); }));
+    option("--position-rule", position_rule_, "paper or pyreft: how short prompts shrink the groups")
+        ->check(checked_by([](const std::string& text) { parse_position_rule(text); }));
+    app.add_option("--config", config_, "JSON list of interventions, for layers that differ; keys as these flags")->group(group);
+    app.add_option("--init-adapter", init_adapter_, "start from an adapter, with its whole configuration")->group(group);
+  }
+
+  const std::string& init_adapter() const { return init_adapter_; }
+
+  /// Used where a flag was not given.
+  void set_defaults(std::string positions, std::string tie, int64_t rank) {
+    if (!given("--positions")) positions_ = std::move(positions);
+    if (!given("--tie")) tie_ = std::move(tie);
+    if (!given("--rank")) rank_ = rank;
+  }
+
+  /// Attaches what the flags, the config file or the adapter say.
+  /// @throws ConfigError for contradictions and for what the model does not have.
+  template <class Base>
+  void attach(ReftModel<Base>& model) const {
+    if (!init_adapter_.empty()) {
+      check_agreement(read_adapter_config(init_adapter_), static_cast<int>(model.base()->num_layers()));
+      load_adapter(model, init_adapter_);
+    } else if (!config_.empty()) {
+      for (const CLI::Option* option : options_) {
+        if (option->count() > 0) fail<ConfigError>("--config", "{} is given too; write it into the file", option->get_name());
+      }
+      attach_file(model);
+    } else {
+      attach_each(model, type_, parse_layers(layers_), where(), options());
+    }
+  }
+
+ private:
+  bool given(std::string_view name) const {
+    return std::any_of(options_.begin(), options_.end(),
+                       [&](const CLI::Option* option) { return option->get_name() == name && option->count() > 0; });
+  }
+
+  AttachOptions where() const {
+    return {.component = parse_component(component_), .positions = positions_, .tie = parse_tie(tie_), .phase = parse_phase(phase_),
+            .position_rule = parse_position_rule(position_rule_)};
+  }
+
+  nlohmann::json options() const {
+    return {{"rank", rank_}, {"dropout", dropout_}, {"dropout_on", dropout_on_}, {"activation", activation_},
+            {"projection_bias", projection_bias_}};
+  }
+
+  template <class Base>
+  static void attach_each(ReftModel<Base>& model, const std::string& type, std::optional<std::vector<int>> layers,
+                          AttachOptions where, const nlohmann::json& options) {
+    if (is_layerless(where.component)) return model.attach(type, where, options);
+    if (!layers) {
+      layers.emplace();
+      for (int layer = 0; layer < static_cast<int>(model.base()->num_layers()); ++layer) layers->push_back(layer);
+    }
+    for (const int layer : *layers) {
+      where.layer = layer;
+      model.attach(type, where, options);
+    }
+  }
+
+  template <class Base>
+  void attach_file(ReftModel<Base>& model) const {
+    std::ifstream stream(config_);
+    if (!stream) fail<ConfigError>("--config", "{}: no such file", config_);
+    const auto json = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_array() || json.empty()) fail<ConfigError>("--config", "{}: expected a JSON list of interventions", config_);
+    for (size_t i = 0; i < json.size(); ++i) {
+      try {
+        attach_entry(model, json[i]);
+      } catch (const nlohmann::json::exception& error) {
+        fail<ConfigError>("--config", "{}: entry {}: {}", config_, i, error.what());
+      } catch (const Error& error) {
+        fail<ConfigError>("--config", "{}: entry {}: {}", config_, i, error.what());
+      }
+    }
+  }
+
+  template <class Base>
+  void attach_entry(ReftModel<Base>& model, nlohmann::json entry) const {
+    const auto take = [&](const char* key, const std::string& fallback) {
+      const std::string value = entry.value(key, fallback);
+      entry.erase(key);
+      return value;
+    };
+    const std::string type = take("type", type_);
+    AttachOptions where{.component = parse_component(take("component", component_)), .positions = take("positions", positions_),
+                        .tie = parse_tie(take("tie", tie_)), .phase = parse_phase(take("phase", phase_)),
+                        .position_rule = parse_position_rule(take("position_rule", position_rule_))};
+    std::optional<std::vector<int>> layers;
+    if (entry.contains("layers")) {
+      layers = entry["layers"].is_string() ? parse_layers(entry["layers"].get<std::string>())
+                                           : entry["layers"].get<std::vector<int>>();
+      entry.erase("layers");
+    }
+    if (entry.contains("head")) where.head = entry["head"].get<int>();
+    entry.erase("head");
+    attach_each(model, type, layers, where, entry);
+  }
+
+  /// A flag may repeat what the adapter says, not contradict it.
+  void check_agreement(const AdapterConfig& adapter, int num_layers) const {
+    const auto agree = [&](const char* flag, const std::string& value, const std::string& stored) {
+      if (given(flag) && value != stored) {
+        fail<ConfigError>("--init-adapter", "{} {} contradicts {}, where it is {}", flag, value, init_adapter_, stored);
+      }
+    };
+    const nlohmann::json own_options = options();
+    std::set<int> layers;
+    for (const AdapterEntry& entry : adapter.interventions) {
+      agree("--intervention", type_ == "nodireft" ? "direft" : type_, entry.type);
+      agree("--positions", Positions::parse(positions_).text(), entry.expression);
+      agree("--tie", tie_, std::string(to_string(entry.tie)));
+      agree("--component", component_, std::string(to_string(entry.sites.front().component)));
+      agree("--phase", phase_, std::string(to_string(entry.phase)));
+      agree("--position-rule", position_rule_, std::string(to_string(entry.position_rule)));
+      for (const auto& [key, value] : own_options.items()) {
+        std::string flag = "--" + key;
+        std::replace(flag.begin(), flag.end(), '_', '-');
+        if (entry.options.contains(key)) agree(flag.c_str(), value.dump(), entry.options[key].dump());
+      }
+      for (const Site& site : entry.sites) {
+        if (site.layer) layers.insert(*site.layer);
+      }
+    }
+    const auto wanted = parse_layers(layers_);
+    std::set<int> asked;
+    for (int layer = 0; !wanted && layer < num_layers; ++layer) asked.insert(layer);
+    if (wanted) asked.insert(wanted->begin(), wanted->end());
+    agree("--layers", fmt::format("{}", fmt::join(asked, ";")), fmt::format("{}", fmt::join(layers, ";")));
+  }
+
+  std::string type_ = "loreft", layers_ = "all", positions_ = "f1+l1", tie_ = "group", dropout_on_ = "state", activation_ = "linear",
+              component_ = "block_output", phase_ = "prompt", position_rule_ = "paper", config_, init_adapter_;
+  int64_t rank_ = 4;
+  double dropout_ = 0.0;
+  bool projection_bias_ = false;
+  std::vector<CLI::Option*> options_;
+};
+
+}  // namespace reft::program

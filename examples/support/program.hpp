@@ -1,0 +1,75 @@
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <sys/resource.h>
+#include <torch/utils.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "reft/model/loading.hpp"
+#include "support/command_line.hpp"
+
+namespace reft::program {
+
+/// The flags every program has, and what they mean.
+struct Common {
+  std::string device = "auto", dtype = "auto";
+  int threads = 0;
+  uint64_t seed = 42;
+  bool quiet = false;
+
+  void add_to(CLI::App& app) {
+    const char* group = "Machine";
+    app.add_option("--device", device, "auto, cpu, cuda or cuda:<n>")->capture_default_str()->group(group);
+    app.add_option("--dtype", dtype, "of the base: auto (bfloat16 on CUDA and for a base stored so, else float32), float32 or bfloat16")
+        ->capture_default_str()->check(CLI::IsMember({"auto", "float32", "bfloat16"}))->group(group);
+    app.add_option("--threads", threads, "CPU threads; 0 = as many as LibTorch likes")->capture_default_str()
+        ->check(CLI::NonNegativeNumber)->group(group);
+    app.add_option("--seed", seed, "of every random choice")->capture_default_str()->group(group);
+    app.add_flag("--quiet", quiet, "no progress on standard error")->group(group);
+  }
+
+  /// Sets threads and seed. Call it first in the body of the program.
+  void apply() const {
+    if (threads > 0) at::set_num_threads(threads);
+    torch::manual_seed(seed);
+  }
+
+  /// @throws ConfigError for a device that is not there.
+  torch::Device torch_device() const {
+    if (device == "auto") return best_device();
+    if (device == "cpu") return torch::kCPU;
+    const int count = static_cast<int>(torch::cuda::device_count());
+    std::optional<int> index;
+    if (device == "cuda") index = 0;
+    if (device.starts_with("cuda:")) index = detail::parse_integer<int>(std::string_view(device).substr(5));
+    if (!index || *index < 0) fail<ConfigError>("device", "\"{}\": expected auto, cpu, cuda or cuda:<n>", device);
+    if (*index >= count) fail<ConfigError>("device", "{}: this machine has {} usable CUDA devices", device, count);
+    return torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(*index));
+  }
+
+  /// The dtype that was asked for, or `fallback` for auto.
+  torch::Dtype dtype_or(torch::Dtype fallback) const { return dtype == "auto" ? fallback : parse_dtype(dtype); }
+
+  LoadOptions load_options() const {
+    LoadOptions options{.device = torch_device()};
+    if (dtype != "auto") options.dtype = parse_dtype(dtype);
+    else if (options.device.is_cuda()) options.dtype = torch::kBFloat16;
+    return options;
+  }
+};
+
+/// The most memory that was in use: of the device's allocator on a GPU, of the process on a CPU.
+inline int64_t peak_memory_bytes(torch::Device device) {
+  if (!device.is_cpu()) {
+    return c10::getDeviceAllocator(device.type())->getDeviceStats(device.index()).allocated_bytes[0].peak;
+  }
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return int64_t{usage.ru_maxrss} * 1024;
+}
+
+}  // namespace reft::program

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <functional>
+
+#include "reft/data/batch.hpp"
+#include "reft/reft_model.hpp"
+
+namespace reft {
+
+/// What is minimized: the SUM of a loss over the supervised tokens of a batch, a scalar. The trainer divides once, by
+/// the number of supervised tokens of the whole optimizer step. A user's own objective is one such function.
+template <class Base>
+using Objective = std::function<torch::Tensor(ReftModel<Base>& model, const RaggedBatch& batch)>;
+
+/// A base that predicts the next token: `base->loss(input_ids, context, rows, targets)` sums −log p over rows.
+template <class Base>
+concept LanguageModel = HookedTransformer<Base> && requires(Base base, const torch::Tensor& t, const ForwardContext& context) {
+  { base->loss(t, context, t, t) } -> std::same_as<torch::Tensor>;
+};
+
+/// Σ −log p(target | tokens before it), with the interventions on.
+template <LanguageModel Base>
+torch::Tensor language_modelling_loss(ReftModel<Base>& model, const RaggedBatch& batch) {
+  const ForwardContext context = model.interventions().prompt_context(batch.layout, batch.prompt_lengths);
+  return model.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
+}
+
+}  // namespace reft
