@@ -1,13 +1,17 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "reft/error.hpp"
+#include "reft/hook/parse_integer.hpp"
 
 namespace reft::program {
 
@@ -47,6 +51,19 @@ inline std::function<std::string(const std::string&)> checked_by(std::function<v
       return error.what();
     }
   };
+}
+
+/// "1,2,3" as ids.   @throws ConfigError.
+inline std::vector<int64_t> parse_tokens(std::string_view text) {
+  std::vector<int64_t> tokens;
+  for (std::size_t start = 0; start <= text.size();) {
+    const auto end = std::min(text.find(',', start), text.size());
+    const auto token = detail::parse_integer<int64_t>(text.substr(start, end - start));
+    if (!token || *token < 0) fail<ConfigError>("parse_tokens", "\"{}\": expected token ids joined by ','", text);
+    tokens.push_back(*token);
+    start = end + 1;
+  }
+  return tokens;
 }
 
 }  // namespace reft::program

@@ -1,0 +1,105 @@
+// Writes the activations of chosen sites, after the edits of an adapter if one is given: one float32 tensor a site.
+#include "reft/checkpoint/adapter.hpp"
+#include "reft/tokenizer/tokenizer.hpp"
+#include "support/program.hpp"
+
+namespace {
+
+struct Settings {
+  std::string model, adapter, prompt, tokens, sites, output;
+  bool list_sites = false;
+};
+
+/// Every site of the model, in the order a forward reaches them, layer by layer.
+std::vector<reft::Site> all_sites(const reft::CausalLM& model) {
+  using reft::Component;
+  std::vector<reft::Site> sites{{{}, Component::embedding_output, {}}};
+  const auto& config = model->config();
+  for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
+    for (const Component component :
+         {Component::block_input, Component::attention_input, Component::query_output, Component::key_output, Component::value_output,
+          Component::attention_value_output, Component::attention_output, Component::mlp_input, Component::mlp_activation,
+          Component::mlp_output, Component::block_output}) {
+      sites.push_back({layer, component, {}});
+      if (component != Component::attention_value_output) continue;
+      for (int head = 0; head < config.num_attention_heads; ++head) {
+        sites.push_back({layer, Component::head_attention_value_output, head});
+      }
+    }
+  }
+  sites.push_back({{}, Component::final_norm_output, {}});
+  sites.push_back({{}, Component::logits, {}});
+  return sites;
+}
+
+std::vector<reft::Site> parse_sites(std::string_view text) {
+  std::vector<reft::Site> sites;
+  for (size_t start = 0; start <= text.size();) {
+    const size_t end = std::min(text.find(',', start), text.size());
+    sites.push_back(reft::parse_site(text.substr(start, end - start)));
+    start = end + 1;
+  }
+  return sites;
+}
+
+std::vector<int64_t> prompt_tokens(const Settings& settings, int64_t vocabulary_size) {
+  if (settings.tokens.empty()) return reft::load_tokenizer(settings.model).encode(settings.prompt);
+  const std::vector<int64_t> tokens = reft::program::parse_tokens(settings.tokens);
+  for (const int64_t token : tokens) {
+    if (token < vocabulary_size) continue;
+    reft::fail<reft::ConfigError>("activations", "token {}, but the model's vocabulary has {} (0..{})", token, vocabulary_size,
+                                  vocabulary_size - 1);
+  }
+  return tokens;
+}
+
+int run(const Settings& settings, const reft::program::Common& common) {
+  common.apply();
+  torch::NoGradGuard no_grad;
+  reft::ReftModel<reft::CausalLM> model(reft::load_causal_lm(settings.model, common.load_options()));
+  const reft::CausalLM& base = model.base();
+  if (settings.list_sites) {
+    for (const reft::Site& site : all_sites(base)) fmt::print("{} {}\n", to_string(site), base->width(site));
+    return 0;
+  }
+  if (!settings.adapter.empty()) reft::load_adapter(model, settings.adapter);
+  model.eval();
+  const std::vector<reft::Site> sites = parse_sites(settings.sites);
+  for (const reft::Site& site : sites) (void)base->width(site);  // refuses what the model does not have
+  const std::vector<int64_t> tokens = prompt_tokens(settings, base->config().vocab_size);
+  const std::vector<int64_t> lengths{std::ssize(tokens)};
+  reft::ForwardContext context = model.interventions().prompt_context(reft::Layout::ragged(lengths, base->device()), lengths);
+  for (const reft::Site& site : sites) context.capture(site);
+  (void)base->forward(torch::tensor(tokens, torch::kInt64).to(base->device()), context);
+  std::vector<std::pair<std::string, torch::Tensor>> tensors;
+  for (const auto& [site, activation] : context.activations()) tensors.emplace_back(to_string(site), activation.to(torch::kFloat32));
+  reft::save_tensors(settings.output, tensors, {{"tokens", fmt::format("{}", fmt::join(tokens, ","))}});
+  for (const auto& [site, activation] : tensors) fmt::print("{} ({}, {})\n", site, activation.size(0), activation.size(1));
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Writes activations of chosen sites as safetensors, (T, width) float32 each.");
+  Settings settings;
+  reft::program::Common common;
+  app.add_option("--model", settings.model, "base: a Hugging Face folder or a llama2.c file")->required();
+  app.add_option("--adapter", settings.adapter, "adapter folder to attach");
+  auto* tokens = app.add_option("--tokens", settings.tokens, "token ids, \"1,2,3\"")
+                     ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
+  auto* prompt = app.add_option("--prompt", settings.prompt, "text, tokenized by the model's tokenizer")->excludes(tokens);
+  auto* sites = app.add_option("--sites", settings.sites, "joined by ',': logits, layers.3.block_output, layers.7.head.8, …")
+                    ->check(reft::program::checked_by([](const std::string& text) { parse_sites(text); }));
+  auto* output = app.add_option("--output", settings.output, "safetensors file");
+  app.add_flag("--list-sites", settings.list_sites, "print every site of the model with its width, and stop");
+  common.add_to(app);
+  app.callback([&] {
+    if (settings.list_sites) return;
+    if (tokens->count() + prompt->count() == 0) throw CLI::RequiredError("--tokens or --prompt");
+    for (const CLI::Option* needed : {sites, output}) {
+      if (needed->count() == 0) throw CLI::RequiredError(needed->get_name());
+    }
+  });
+  return reft::program::run(app, argc, argv, [&] { return run(settings, common); });
+}
