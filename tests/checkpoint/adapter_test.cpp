@@ -1,0 +1,154 @@
+#include "reft/checkpoint/adapter.hpp"
+
+#include "reft/intervention/loreft.hpp"
+#include "support/catch.hpp"
+#include "support/error_text.hpp"
+#include "support/temporary_folder.hpp"
+#include "support/tiny_model.hpp"
+
+namespace {
+
+using Model = reft::ReftModel<reft::CausalLM>;
+using reft::test::contains;
+using reft::test::error_text;
+
+Model with_interventions(const reft::CausalLM& base) {
+  torch::manual_seed(5);
+  Model model(base);
+  model.attach<reft::LoReFT>({.layer = 0, .positions = "f2+l2"}, {.rank = 4});
+  model.attach<reft::NoReFT>({.layer = 1, .component = reft::Component::mlp_output, .positions = "all", .phase = reft::Phase::every},
+                             {.rank = 2, .activation = "relu", .projection_bias = true});
+  model.attach<reft::ConsReFT>({.layer = 1, .component = reft::Component::head_attention_value_output, .head = 2, .positions = "-1"}, {.rank = 1});
+  return model;
+}
+
+torch::Tensor logits_of(Model& model) {
+  torch::NoGradGuard no_grad;
+  model.eval();
+  const std::vector<int64_t> lengths{6};
+  return model.forward(reft::Layout::ragged({6}), lengths, torch::tensor({1, 5, 9, 40, 7, 3}, torch::kInt64));
+}
+
+/// Replaces `from` once in a text file.
+void edit(const std::filesystem::path& path, const std::string& from, const std::string& to) {
+  std::string text = reft::test::read_text(path);
+  const auto place = text.find(from);
+  REQUIRE(place != std::string::npos);
+  reft::test::write_text(path, text.replace(place, from.size(), to));
+}
+
+}  // namespace
+
+TEST_CASE("a saved adapter gives the in-memory logits after loading") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  Model model = with_interventions(base);
+  reft::save_adapter(model, folder / "adapter", {"tiny", "alpaca"});
+  Model loaded(base);
+  const reft::AdapterInfo info = reft::load_adapter(loaded, folder / "adapter");
+  CHECK(info.base_model == "tiny");
+  CHECK(info.prompt_template == "alpaca");
+  CHECK((logits_of(loaded) - logits_of(model)).abs().max().item<double>() < 1e-6);
+  CHECK((logits_of(loaded) - logits_of(*std::make_unique<Model>(base))).abs().max().item<double>() > 1e-3);
+  CHECK(loaded.trainable_summary() == model.trainable_summary());
+  for (size_t i = 0; i < model.interventions().attachments().size(); ++i) {
+    const auto &a = model.interventions().attachments()[i], &b = loaded.interventions().attachments()[i];
+    CHECK(a.expression == b.expression);
+    CHECK(a.tie == b.tie);
+    CHECK(a.phase == b.phase);
+    CHECK(a.intervention->options() == b.intervention->options());
+  }
+}
+
+TEST_CASE("an adapter saved twice is the same bytes") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  Model model = with_interventions(base);
+  reft::save_adapter(model, folder / "a");
+  Model loaded(base);
+  reft::load_adapter(loaded, folder / "a");
+  reft::save_adapter(loaded, folder / "b");
+  for (const char* name : {reft::kAdapterConfigName, reft::kAdapterTensorsName}) {
+    CHECK(reft::test::read_text(folder / "a" / name) == reft::test::read_text(folder / "b" / name));
+  }
+}
+
+TEST_CASE("saving overwrites only when asked, and leaves other files alone") {
+  const reft::test::TemporaryFolder folder;
+  Model model = with_interventions(reft::test::tiny_model());
+  reft::test::write_text(folder / "notes.txt", "mine");
+  reft::save_adapter(model, folder.path());
+  CHECK(contains(error_text([&] { reft::save_adapter(model, folder.path()); }), "an adapter is there already"));
+  reft::save_adapter(model, folder.path(), {}, /*overwrite=*/true);
+  CHECK(reft::test::entry_count(folder.path()) == 3);
+  CHECK(reft::test::read_text(folder / "notes.txt") == "mine");
+}
+
+TEST_CASE("damaged, mismatched and foreign adapters are refused, and the model stays as it was") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  const auto adapter = folder / "adapter", config = adapter / reft::kAdapterConfigName, tensors = adapter / reft::kAdapterTensorsName;
+  Model model = with_interventions(base);
+  reft::save_adapter(model, adapter);
+  Model target(base);
+  const auto refusal = [&] {
+    const std::string text = error_text([&] { reft::load_adapter(target, adapter); });
+    CHECK(target.interventions().empty());
+    return text;
+  };
+  SECTION("a layer the model does not have") {
+    edit(config, "\"layers.1.mlp_output\"", "\"layers.40.mlp_output\"");
+    CHECK(refusal() == "[reft::load_adapter] adapter_config.json: interventions[2].layer = 40, but the model has 2 layers (0..1)");
+  }
+  SECTION("an unknown type") {
+    edit(config, "\"noreft\"", "\"moreft\"");
+    CHECK(contains(refusal(), "adapter_config.json: interventions[2]: [reft::make_intervention] \"moreft\": expected one of"));
+  }
+  SECTION("an unknown key") {
+    edit(config, "\"rank\"", "\"runk\"");
+    CHECK(contains(refusal(), "unknown option \"runk\""));
+  }
+  SECTION("a missing key") {
+    edit(config, "\"phase\"", "\"phrase\"");
+    CHECK(refusal() == "[reft::load_adapter] adapter_config.json: interventions[0].phase is missing");
+  }
+  SECTION("malformed positions") {
+    edit(config, "\"positions\": \"f2\"", "\"positions\": \"x2\"");
+    CHECK(contains(refusal(), "adapter_config.json: interventions[0]: [reft::parse_positions] \"x2\": expected"));
+  }
+  SECTION("a newer format") {
+    edit(config, "\"format_version\": 1", "\"format_version\": 2");
+    CHECK(refusal() == "[reft::load_adapter] adapter_config.json: format_version = 2, but this is reft 0.1.0, which reads version 1");
+  }
+  SECTION("another base") {
+    edit(config, "\"hidden_size\": 32", "\"hidden_size\": 64");
+    CHECK(contains(refusal(), "the adapter is of a base with 2 layers of width 64, but the model has 2 of width 32"));
+  }
+  SECTION("not JSON") {
+    reft::test::write_text(config, "{");
+    CHECK(contains(refusal(), "adapter_config.json: expected a JSON object"));
+  }
+  SECTION("a flipped bit") {
+    std::string bytes = reft::test::read_text(tensors);
+    bytes[bytes.size() - 3] ^= 4;
+    reft::test::write_text(tensors, bytes);
+    CHECK(contains(refusal(), "the file is damaged"));
+  }
+  SECTION("a truncated file") {
+    const std::string bytes = reft::test::read_text(tensors);
+    reft::test::write_text(tensors, bytes.substr(0, bytes.size() / 2));
+    CHECK(contains(refusal(), "adapter_model.safetensors"));
+  }
+  SECTION("tensors of another adapter") {
+    torch::manual_seed(77);
+    Model other(base);
+    other.attach<reft::LoReFT>({.layer = 0}, {.rank = 4});
+    reft::save_adapter(other, folder / "other");
+    std::filesystem::copy_file(folder / "other" / reft::kAdapterTensorsName, tensors, std::filesystem::copy_options::overwrite_existing);
+    CHECK(contains(refusal(), "were not written together"));
+  }
+  SECTION("no adapter at all") {
+    std::filesystem::remove(config);
+    CHECK(contains(refusal(), "adapter_config.json"));
+  }
+}

@@ -1,0 +1,229 @@
+#include "reft/train/trainer.hpp"
+
+#include <torch/optim/adamw.h>
+
+#include "reft/intervention/loreft.hpp"
+#include "support/catch.hpp"
+#include "support/error_text.hpp"
+#include "support/temporary_folder.hpp"
+#include "support/tiny_model.hpp"
+
+namespace {
+
+using Model = reft::ReftModel<reft::CausalLM>;
+using Losses = std::vector<double>;
+
+Model tiny_reft(const reft::CausalLM& base, double dropout = 0.0) {
+  torch::manual_seed(5);
+  Model model(base);
+  for (int layer = 0; layer < 2; ++layer) model.attach<reft::LoReFT>({.layer = layer, .positions = "f1+l1"}, {.rank = 4, .dropout = dropout});
+  return model;
+}
+
+/// `count` sequences of different lengths whose answers follow from their prompts.
+std::vector<reft::Example> some_examples(int64_t count) {
+  std::vector<reft::Example> examples;
+  for (int64_t i = 0; i < count; ++i) {
+    reft::Example example;
+    const int64_t length = 5 + i % 4;
+    for (int64_t j = 0; j < length; ++j) example.input_ids.push_back((7 * i + 3 * j) % 50);
+    example.labels = example.input_ids;
+    example.prompt_length = 3;
+    std::fill_n(example.labels.begin(), 3, reft::kIgnoredLabel);
+    examples.push_back(std::move(example));
+  }
+  return examples;
+}
+
+class Recorder : public reft::Callback {
+ public:
+  void on_step(const reft::StepReport& report) override { losses.push_back(report.loss); }
+  void on_evaluation(int64_t step, double) override { evaluations.push_back(step); }
+  Losses losses;
+  std::vector<int64_t> evaluations;
+};
+
+Losses train(Model& model, const std::vector<reft::Example>& examples, reft::TrainerOptions options) {
+  Recorder recorder;
+  reft::Trainer<reft::CausalLM> trainer(model, std::move(options));
+  trainer.add(recorder).fit(examples);
+  return recorder.losses;
+}
+
+bool same_state(const Model& a, const Model& b) {
+  const auto left = a.interventions().interventions(), right = b.interventions().interventions();
+  for (size_t i = 0; i < left.size(); ++i) {
+    const auto other = right[i]->state();
+    for (const auto& [name, tensor] : left[i]->state()) {
+      if (!tensor.equal(other.at(name))) return false;
+    }
+  }
+  return true;
+}
+
+double largest_difference(const Losses& a, const Losses& b) {
+  REQUIRE(a.size() == b.size());
+  double largest = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+}  // namespace
+
+TEST_CASE("the trainer lowers the loss and leaves the base as it was") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  std::vector<torch::Tensor> before;
+  for (const torch::Tensor& parameter : base->parameters()) before.push_back(parameter.clone());
+  Model model = tiny_reft(base);
+  const auto examples = some_examples(16);
+  const Losses losses = train(model, examples, {.epochs = 20, .batch_size = 4, .learning_rate = 2e-2});
+  CHECK(losses.size() == 80);
+  CHECK(losses.back() < 0.8 * losses.front());
+  const auto after = base->parameters();
+  for (size_t i = 0; i < before.size(); ++i) CHECK(after[i].equal(before[i]));
+}
+
+TEST_CASE("a hand-written loop with torch's AdamW gives the trainer's losses") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(12);
+  Model trained = tiny_reft(base), by_hand = tiny_reft(base);
+  const Losses losses = train(trained, examples, {.epochs = 5, .batch_size = 4, .learning_rate = 1e-2, .schedule = reft::ScheduleKind::constant,
+                                                  .max_gradient_norm = 0.0, .shuffle = false});
+  Losses expected;
+  torch::optim::AdamW optimizer(by_hand.parameters(), torch::optim::AdamWOptions(1e-2).weight_decay(0.0));
+  for (int epoch = 0; epoch < 5; ++epoch) {
+    for (int64_t first = 0; first < 12; first += 4) {
+      std::vector<const reft::Example*> chosen;
+      for (int64_t i = first; i < first + 4; ++i) chosen.push_back(&examples[i]);
+      const reft::RaggedBatch batch = reft::collate(chosen, torch::kCPU);
+      optimizer.zero_grad();
+      const torch::Tensor loss = reft::language_modelling_loss(by_hand, batch) / static_cast<double>(batch.num_supervised());
+      loss.backward();
+      optimizer.step();
+      expected.push_back(loss.item<double>());
+    }
+  }
+  CHECK(largest_difference(losses, expected) < 1e-5);
+  for (const auto& intervention : by_hand.interventions().interventions()) {
+    CHECK(reft::orthonormality_error(intervention->state().at("R")) < 1e-5);
+  }
+}
+
+TEST_CASE("accumulated batches give the step of one large batch") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(16);
+  Model parts = tiny_reft(base), whole = tiny_reft(base);
+  const Losses a = train(parts, examples, {.epochs = 3, .batch_size = 2, .accumulate = 4});
+  const Losses b = train(whole, examples, {.epochs = 3, .batch_size = 8});
+  CHECK(largest_difference(a, b) < 1e-5);
+}
+
+TEST_CASE("a step never mixes two epochs, and the last small batch is kept") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  Model model = tiny_reft(base);
+  // 7 examples in batches of 2 are 4 batches; two a step make 2 steps an epoch.
+  CHECK(train(model, some_examples(7), {.epochs = 3, .batch_size = 2, .accumulate = 2}).size() == 6);
+  Model limited = tiny_reft(base);
+  CHECK(train(limited, some_examples(7), {.epochs = 3, .max_steps = 5, .batch_size = 2, .accumulate = 2}).size() == 5);
+  Model untouched = tiny_reft(base);
+  CHECK(train(untouched, some_examples(7), {.max_steps = 0}).empty());
+  CHECK(same_state(untouched, tiny_reft(base)));
+}
+
+TEST_CASE("a stopped run goes on bit for bit") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(10);
+  const reft::test::TemporaryFolder folder;
+  // With dropout, so that the random generator matters too.
+  reft::TrainerOptions options{.epochs = 6, .batch_size = 3, .learning_rate = 1e-2, .weight_decay = 0.1};
+  Model whole = tiny_reft(base, 0.2);
+  torch::manual_seed(9);
+  const Losses expected = train(whole, examples, options);
+
+  options.checkpoint = folder / "checkpoint.safetensors";
+  options.resume = true;
+  Losses losses;
+  for (const int64_t stop_after : {5, 7, 100}) {
+    Model model = tiny_reft(base, 0.2);
+    torch::manual_seed(losses.empty() ? 9 : 1234);  // a new process starts with another generator
+    int64_t steps = 0;
+    options.should_stop = [&] { return ++steps == stop_after; };
+    const Losses part = train(model, examples, options);
+    losses.insert(losses.end(), part.begin(), part.end());
+    if (stop_after == 100) CHECK(same_state(model, whole));
+  }
+  CHECK(losses == expected);
+}
+
+TEST_CASE("a checkpoint of another run is refused") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  reft::TrainerOptions options{.epochs = 2, .batch_size = 4, .checkpoint = folder / "checkpoint.safetensors", .should_stop = [] { return true; }};
+  Model model = tiny_reft(base);
+  train(model, some_examples(8), options);
+  options.resume = true;
+  options.learning_rate = 1.0;
+  CHECK(reft::test::error_text([&] { train(model, some_examples(8), options); }) ==
+        "[reft::Trainer] cannot resume: learning_rate was 0.0009, now it is 1.0");
+  options.learning_rate = 9e-4;
+  Model other(base);
+  other.attach<reft::LoReFT>({.layer = 0}, {.rank = 2});
+  CHECK(reft::test::contains(reft::test::error_text([&] { train(other, some_examples(8), options); }), "the checkpoint is of other interventions"));
+}
+
+TEST_CASE("evaluation is the mean over supervised tokens, without dropout, at the end of every epoch") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  Model model = tiny_reft(base, 0.5);
+  const auto examples = some_examples(9);
+  const reft::Objective<reft::CausalLM> objective = &reft::language_modelling_loss<reft::CausalLM>;
+  model.train();
+  const double in_threes = reft::evaluate_loss(model, examples, 3, objective), at_once = reft::evaluate_loss(model, examples, 9, objective);
+  CHECK(in_threes == Approx(at_once).epsilon(1e-6));
+  CHECK(model.is_training());
+  Recorder recorder;
+  reft::Trainer<reft::CausalLM> trainer(model, {.epochs = 3, .batch_size = 3});
+  const auto result = trainer.add(recorder).fit(examples, examples);
+  CHECK(recorder.evaluations == std::vector<int64_t>{3, 6, 9});
+  CHECK(*result.eval_loss == reft::evaluate_loss(model, examples, 3, objective));
+}
+
+TEST_CASE("the result counts what was done") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  Model model = tiny_reft(base);
+  const auto examples = some_examples(8);
+  Recorder recorder;
+  reft::Trainer<reft::CausalLM> trainer(model, {.epochs = 2, .batch_size = 4});
+  const auto result = trainer.add(recorder).fit(examples);
+  int64_t tokens = 0;
+  for (const auto& example : examples) tokens += std::ssize(example.input_ids);
+  CHECK(result.tokens == 2 * tokens);
+  CHECK(result.steps == 4);
+  CHECK(result.train_loss == Approx((recorder.losses[2] + recorder.losses[3]) / 2));
+  CHECK(!result.eval_loss);
+  CHECK(!result.stopped);
+}
+
+TEST_CASE("a loss that is not finite stops the run, naming step and site, and nothing is written") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  Model model = tiny_reft(base);
+  auto b = model.interventions().interventions()[3]->named_parameters()["b"];  // of layer 1, suffix
+  {
+    torch::NoGradGuard no_grad;
+    b.fill_(std::numeric_limits<float>::quiet_NaN());
+  }
+  const auto text = reft::test::error_text([&] { train(model, some_examples(4), {.checkpoint = folder / "checkpoint.safetensors"}); });
+  CHECK(text == "[reft::Trainer] step 1: the loss is nan and the gradient's norm 0: the first value that is not finite stands at "
+                "layers.1.block_output; lower the learning rate, or look at the data");
+  CHECK(reft::test::entry_count(folder.path()) == 0);
+}
+
+TEST_CASE("options that cannot be meant are refused") {
+  Model model = tiny_reft(reft::test::tiny_model());
+  CHECK(reft::test::error_text([&] { train(model, {}, {}); }) == "[reft::Trainer] expected at least one example, got none");
+  CHECK(reft::test::error_text([&] { train(model, some_examples(2), {.accumulate = 0}); }) ==
+        "[reft::Trainer] expected epochs >= 0 and accumulate >= 1, got 3 and 0");
+  Model bare(reft::test::tiny_model());
+  CHECK(reft::test::error_text([&] { train(bare, some_examples(2), {}); }) ==
+        "[reft::Optimizer] expected at least one trainable parameter, got none");
+}
