@@ -1,0 +1,83 @@
+# Sourced by the tests of this folder: where things are, a folder to work in, and small checks.
+set -euo pipefail
+
+source_dir=${REFT_SOURCE_DIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
+shared=${REFT_SHARED_DIR:-$source_dir/../shared}
+bin=${REFT_BIN:?REFT_BIN names the folder of the programs}
+models=$shared/assets/models
+stories=$models/tinystories656k_hf
+alpaca=$shared/assets/datasets/alpaca/llamafactory_alpaca_en_demo.json
+export OMP_NUM_THREADS=1  # small models gain nothing from more, and results stay the same from run to run
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+skip() { echo "skip: $*"; exit 77; }
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+# need PATH...: skips the test where one of them is missing.
+need() {
+  local path
+  for path; do [ -e "$path" ] || skip "$path is missing"; done
+}
+
+# program NAME: its path, or an end of the test.
+for program in activations alpaca_sft generate tokenize; do
+  [ -x "$bin/$program" ] || fail "$bin/$program is not built"
+done
+command -v python3 >/dev/null || skip "python3 is missing; it reads the programs' JSON"
+
+# json FILE EXPRESSION: what a Python expression says of the JSON object `o` in the last line of a file.
+json() {
+  python3 -c 'import json, sys
+o = json.loads(open(sys.argv[1]).read().strip().split("\n")[-1])
+print(eval(sys.argv[2]))' "$@"
+}
+
+# expect_code CODE WHAT COMMAND...: runs it with stdout and stderr in $work/out and $work/err.
+expect_code() {
+  local expected=$1 what=$2 code=0
+  shift 2
+  "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+  [ "$code" -eq "$expected" ] || { tail -n 5 "$work/err" >&2; fail "$what: exit code $code, expected $expected: $*"; }
+}
+
+# expect_error CODE TEXT COMMAND...: it fails so, with one `error: ` line that holds TEXT and nothing on stdout.
+expect_error() {
+  local expected=$1 text=$2
+  shift 2
+  expect_code "$expected" "expected an error" "$@"
+  local lines
+  lines=$(grep -c '^error: ' "$work/err" || true)
+  [ "$lines" -eq 1 ] || { cat "$work/err" >&2; fail "$lines error lines, expected 1: $*"; }
+  grep '^error: ' "$work/err" | grep -qF -- "$text" || { cat "$work/err" >&2; fail "the error does not say \"$text\": $*"; }
+  [ ! -s "$work/out" ] || { cat "$work/out" >&2; fail "something was printed on stdout: $*"; }
+}
+
+# peer_python: prints a Python that has torch and transformers, made once per build folder; skips where pip cannot.
+# LibTorch from a Python's own packages is used again instead of being installed a second time.
+peer_python() {
+  local folder=${REFT_BUILD_DIR:-$source_dir/build/test}/peers pins=$shared/peers/requirements.txt
+  local python=$folder/bin/python log=$work/pip.log
+  local check='import numpy, safetensors, torch, transformers'
+  mkdir -p "$folder"
+  exec 9>"$folder.lock"
+  flock 9
+  if ! "$python" -c "$check" 2>/dev/null; then
+    echo "installing transformers into $folder" >&2
+    python3 -m venv "$folder" >"$log" 2>&1 || skip_peers "$log"
+    if [[ ${REFT_TORCH_ROOT:-} == */site-packages/torch ]]; then
+      dirname "$REFT_TORCH_ROOT" >"$("$python" -c 'import site; print(site.getsitepackages()[0])')/reft_torch.pth"
+    fi
+    local packages=(numpy safetensors transformers)
+    # Its version is the peers' own, or the two would not be comparable.
+    "$python" -c 'import torch, sys; sys.exit(not torch.__version__.startswith("2.13."))' 2>/dev/null || packages+=(torch)
+    "$python" -m pip --disable-pip-version-check install -q -c "$pins" "${packages[@]}" >"$log" 2>&1 || skip_peers "$log"
+    "$python" -c "$check" 2>"$log" || skip_peers "$log"
+  fi
+  exec 9>&-
+  echo "$python"
+}
+
+# Called in a subshell: the reason goes to a file that the caller reads.
+skip_peers() { tail -n 1 "$1" >"$work/no-peers"; exit 77; }
