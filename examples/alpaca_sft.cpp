@@ -1,6 +1,5 @@
 // Instruction tuning: trains ReFT interventions on a frozen decoder and writes an adapter folder.
 // Without --model and --data it tunes the embedded model on the embedded instructions, and shows answers before and after.
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -133,6 +132,14 @@ Data read_data(const Settings& settings, const Common& common, const reft::Trans
   return data;
 }
 
+void warn_of_dropped_positions(const Model& model, const std::vector<reft::Example>& examples) {
+  std::vector<int64_t> prompt_lengths;
+  for (const reft::Example& example : examples) prompt_lengths.push_back(example.prompt_length);
+  if (const int64_t dropped = model.interventions().num_dropped(prompt_lengths); dropped > 0) {
+    fmt::print(stderr, "warning: {} positions lie outside their prompts and are dropped\n", dropped);
+  }
+}
+
 // --- the embedded default: answers before and after -----------------------------------------------------------------
 
 std::string trimmed(const std::string& text) {
@@ -191,9 +198,9 @@ void show_answers(const std::vector<reft::RawExample>& questions, const std::vec
 std::atomic<int> stop_signal{0};
 
 /// The first signal asks for a checkpoint after the step; a second one ends the process at once.
-void stop_on_signals() {
+void stop_on_signals(bool on) {
   for (const int signal : {SIGINT, SIGTERM}) {
-    std::signal(signal, [](int number) {
+    std::signal(signal, !on ? SIG_DFL : [](int number) {
       stop_signal = number;
       std::signal(number, SIG_DFL);
     });
@@ -210,6 +217,10 @@ void prepare_output(const Settings& settings) {
   if (is_full && !settings.overwrite && !settings.resume) {
     reft::fail<reft::ConfigError>("alpaca_sft", "--output {}: the folder exists and is not empty; give another, or --overwrite or --resume",
                                   settings.output);
+  }
+  const bool has_metrics = std::filesystem::is_regular_file(settings.metrics) && std::filesystem::file_size(settings.metrics, error) > 0;
+  if (has_metrics && !settings.overwrite && !settings.resume) {
+    reft::fail<reft::ConfigError>("alpaca_sft", "--metrics {}: the file exists; give another, or --overwrite or --resume", settings.metrics);
   }
   std::filesystem::create_directories(folder, error);
   if (error) reft::fail<reft::Error>("alpaca_sft", "--output {}: cannot create the folder: {}", settings.output, error.message());
@@ -242,6 +253,7 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
     before = answers(model, *tokenizer, questions);
   }
   settings.interventions.attach(model);
+  warn_of_dropped_positions(model, data.train);
   if (!common.quiet) fmt::print(stderr, "{}\n", model.trainable_summary());
 
   reft::TrainerOptions& training = settings.training;
@@ -251,7 +263,7 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
   training.resume = settings.resume;
   training.checkpoint = std::filesystem::path(settings.output) / "checkpoint.safetensors";
   if (settings.max_steps >= 0) training.max_steps = settings.max_steps;
-  stop_on_signals();
+  stop_on_signals(true);
   training.should_stop = [] { return stop_signal != 0; };
   reft::Trainer<reft::CausalLM> trainer(model, training);
   reft::Progress progress(std::cerr, isatty(STDERR_FILENO) != 0);
@@ -265,6 +277,7 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
   }
   reft::save_adapter(model, settings.output, {settings.model, settings.prompt_template}, /*overwrite=*/true);
   std::filesystem::remove(training.checkpoint);
+  stop_on_signals(false);
 
   nlohmann::ordered_json summary{{"train_loss", result.steps > 0 ? nlohmann::ordered_json(result.train_loss) : nullptr},
                                  {"eval_loss", result.eval_loss ? nlohmann::ordered_json(*result.eval_loss) : nullptr},

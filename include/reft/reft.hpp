@@ -79,6 +79,7 @@
 #include "reft/data/batch.hpp"
 #include "reft/data/example.hpp"
 #include "reft/data/json_rows.hpp"
+#include "reft/data/load_examples.hpp"
 #include "reft/data/prompt_template.hpp"
 #include "reft/data/readers.hpp"
 #include "reft/data/sampler.hpp"
@@ -86,6 +87,7 @@
 
 // generate: continuations
 #include "reft/generate/generate.hpp"
+#include "reft/generate/generate_text.hpp"
 #include "reft/generate/token_sampler.hpp"
 
 // train: the interventions, and nothing else

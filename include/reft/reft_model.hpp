@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -105,6 +106,18 @@ class AttachedInterventions : public torch::nn::Module {
     add_actions(context, [&](const std::vector<const Attachment*>& here) { return prompt_rows(layout, prompt_lengths, here); },
                 Phase::prompt);
     return context;
+  }
+
+  /// How many positions that were asked for lie outside prompts of these lengths, where they are dropped; sites that ask
+  /// for the same positions count once.
+  int64_t num_dropped(std::span<const int64_t> prompt_lengths) const {
+    std::set<std::pair<std::string, PositionRule>> seen;
+    int64_t dropped = 0;
+    for (const Attachment& attachment : attachments_) {
+      if (!seen.emplace(attachment.positions.text(), attachment.position_rule).second) continue;
+      for (const int64_t length : prompt_lengths) attachment.positions.resolve(length, attachment.position_rule, &dropped);
+    }
+    return dropped;
   }
 
   /// Edits for one decoding step, in which every sequence has one new token.
