@@ -89,12 +89,12 @@ class AddedTokens {
 
   AddedTokens() = default;
 
-  /// @throws TokenizerError for a string or an id that is there twice.
-  AddedTokens(std::vector<AddedToken> tokens, const Normalizer& normalizer) {
+  /// @throws TokenizerError, speaking of `place`, for a string or an id that is there twice.
+  AddedTokens(std::vector<AddedToken> tokens, const Normalizer& normalizer, std::string_view place) {
     std::stable_partition(tokens.begin(), tokens.end(), [](const AddedToken& token) { return token.special; });
     for (AddedToken& token : tokens) {
       if (token.content.empty()) continue;
-      names_.add(token.content, token.id);
+      names_.add(token.content, token.id, place);
       if (token.normalized) in_normalized_text_.add(normalizer ? normalizer(token.content) : token.content, token.id);
       else in_raw_text_.add(token.content, token.id);
       tokens_.emplace(token.id, std::move(token));

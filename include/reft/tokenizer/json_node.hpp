@@ -1,8 +1,7 @@
 #pragma once
 
-#include <nlohmann/json.hpp>
-
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,16 +12,22 @@
 
 namespace reft::detail {
 
-/// Largest token id a file may hold: ids travel as 32-bit numbers, and no vocabulary comes near.
-inline constexpr int64_t kLargestTokenId = (int64_t{1} << 31) - 1;
+/// Largest token id a file may hold. Tables are as long as the largest id: one line must not fill the memory.
+inline constexpr int64_t kLargestTokenId = (int64_t{1} << 24) - 1;
 
 /// A JSON value that knows where it stands in its file, so that every complaint names the place.
 class JsonNode {
  public:
-  JsonNode(const nlohmann::json& value, std::string path) : value_(&value), path_(std::move(path)) {}
+  /// The whole of a file. `value` outlives the node and those reached from it.
+  JsonNode(const nlohmann::json& value, std::string file) : JsonNode(value, std::move(file), ": ") {}
 
   const nlohmann::json& value() const { return *value_; }
   const std::string& path() const { return path_; }
+
+  /// `value` as the member `key` of this node.
+  JsonNode member(std::string_view key, const nlohmann::json& value) const {
+    return {value, fmt::format("{}{}{}", path_, separator_, key), "."};
+  }
 
   template <class... Args>
   [[noreturn]] void reject(fmt::format_string<Args...> message, Args&&... args) const {
@@ -38,14 +43,15 @@ class JsonNode {
 
   JsonNode at(std::string_view key) const {
     if (!has(key)) reject("\"{}\" is missing", key);
-    return {*value_->find(key), path_ + "." + std::string(key)};
+    return member(key, *value_->find(key));
   }
 
   std::vector<JsonNode> elements() const {
     if (!value_->is_array()) reject("expected an array, got {}", value_->type_name());
     std::vector<JsonNode> nodes;
     nodes.reserve(value_->size());
-    for (std::size_t i = 0; i < value_->size(); ++i) nodes.emplace_back((*value_)[i], fmt::format("{}[{}]", path_, i));
+    for (std::size_t i = 0; i < value_->size(); ++i)
+      nodes.push_back({(*value_)[i], fmt::format("{}[{}]", path_, i), "."});
     return nodes;
   }
 
@@ -75,8 +81,12 @@ class JsonNode {
   bool boolean(std::string_view key, bool fallback) const { return has(key) ? at(key).boolean() : fallback; }
 
  private:
+  JsonNode(const nlohmann::json& value, std::string path, std::string_view separator)
+      : value_(&value), path_(std::move(path)), separator_(separator) {}
+
   const nlohmann::json* value_;
-  std::string path_;
+  std::string path_;            // "folder/tokenizer.json: model.vocab"
+  std::string_view separator_;  // between the path and the key of a member
 };
 
 /// One row of a table of constructs: the "type" in the file and what builds it.

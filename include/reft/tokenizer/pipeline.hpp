@@ -18,14 +18,19 @@
 #include "reft/tokenizer/text_pieces.hpp"
 #include "reft/tokenizer/vocabulary.hpp"
 
+namespace reft {
+
+/// The tokens with a role of their own, where a tokenizer has them.
+struct SpecialTokenIds {
+  std::optional<int64_t> bos, eos, pad, unk;
+};
+
+}  // namespace reft
+
 namespace reft::detail {
 
 /// Appends the ids of one word.
 using WordModel = std::function<void(std::string_view word, std::vector<int64_t>& ids)>;
-
-struct SpecialTokenIds {
-  std::optional<int64_t> bos, eos, pad, unk;
-};
 
 /// A loaded tokenizer: the stages in the order a text passes them. An empty stage does nothing.
 ///   text → added tokens → normalizer → added tokens → pre-tokenizer → model → post-processor → ids → decoder → text

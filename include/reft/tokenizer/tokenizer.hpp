@@ -3,24 +3,25 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
-#include "reft/hook/parse_integer.hpp"
 #include "reft/io/mapped_file.hpp"
 #include "reft/tokenizer/pipeline.hpp"
+#include "reft/tokenizer/tokenizer_config.hpp"
 #include "reft/tokenizer/tokenizer_json.hpp"
+#include "reft/tokenizer/unicode.hpp"
 
 namespace reft {
 
-/// What a tokenizer does; derive from it to bring your own.
+/// What a tokenizer does; derive from it to bring your own: `Tokenizer(std::make_shared<MyTokenizer>())`.
 class TokenizerInterface {
  public:
   virtual ~TokenizerInterface() = default;
@@ -29,23 +30,26 @@ class TokenizerInterface {
   virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
   virtual std::optional<std::string> token_of(int64_t id) const = 0;
   virtual int64_t vocabulary_size() const = 0;
-  virtual std::optional<int64_t> bos_token_id() const = 0;
-  virtual std::optional<int64_t> eos_token_id() const = 0;
-  virtual std::optional<int64_t> pad_token_id() const = 0;
-  virtual std::optional<int64_t> unk_token_id() const = 0;
+  virtual SpecialTokenIds special_tokens() const { return {}; }
 };
 
 /// Text to token ids and back. A handle: copies share one immutable tokenizer, which many threads may use at once.
 class Tokenizer {
  public:
-  explicit Tokenizer(std::shared_ptr<const TokenizerInterface> implementation) : implementation_(std::move(implementation)) {}
+  /// @throws TokenizerError for a null pointer.
+  explicit Tokenizer(std::shared_ptr<const TokenizerInterface> implementation)
+      : implementation_(std::move(implementation)) {
+    if (!implementation_) fail<TokenizerError>("Tokenizer", "expected an implementation, got a null pointer");
+  }
 
-  /// Any bytes; ill-formed UTF-8 counts as U+FFFD.   @throws TokenizerError for text the vocabulary cannot express.
+  /// Any bytes; ill-formed UTF-8 counts as U+FFFD.
+  /// @throws TokenizerError for text the vocabulary cannot express.
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens = true) const {
     return implementation_->encode(text, add_special_tokens);
   }
 
-  /// Ids that are no tokens are left out.
+  /// Ids that are no tokens are left out. Spaces stay as they are, also before punctuation: the
+  /// `clean_up_tokenization_spaces` of some configurations would change the text.
   std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = true) const {
     return implementation_->decode(ids, skip_special_tokens);
   }
@@ -55,42 +59,62 @@ class Tokenizer {
   /// One more than the largest id.
   int64_t vocabulary_size() const { return implementation_->vocabulary_size(); }
 
-  std::optional<int64_t> bos_token_id() const { return implementation_->bos_token_id(); }
-  std::optional<int64_t> eos_token_id() const { return implementation_->eos_token_id(); }
-  std::optional<int64_t> pad_token_id() const { return implementation_->pad_token_id(); }
-  std::optional<int64_t> unk_token_id() const { return implementation_->unk_token_id(); }
+  std::optional<int64_t> bos_token_id() const { return implementation_->special_tokens().bos; }
+  std::optional<int64_t> eos_token_id() const { return implementation_->special_tokens().eos; }
+  std::optional<int64_t> pad_token_id() const { return implementation_->special_tokens().pad; }
+  std::optional<int64_t> unk_token_id() const { return implementation_->special_tokens().unk; }
 
  private:
   std::shared_ptr<const TokenizerInterface> implementation_;
 };
 
-/// Decodes ids as they come, never handing out part of a UTF-8 character.
+/// Decodes ids as they come; what it hands out never ends within a UTF-8 character.
+/// Cost: one id costs as much as decoding the few since the last whole character.
 class TokenStream {
  public:
   explicit TokenStream(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
 
-  /// @return the text that the new id completes; empty while a character is unfinished.
+  /// @return the text the new id completes; empty while a character is unfinished.
   std::string add(int64_t id) {
     ids_.push_back(id);
     const std::string text = tokenizer_.decode(ids_);
-    // An unfinished character shows as U+FFFD at the end: wait for the bytes that complete it.
-    if (text.size() <= printed_ || text.ends_with(detail::kReplacementCharacter)) return {};
-    return take(text);
+    // An unfinished character shows as U+FFFD at the end. After as many ids as it may have bytes it is none.
+    const bool unfinished =
+        text.ends_with(detail::kReplacementCharacter) && ids_.size() - num_printed_ < kLongestCharacter;
+    return unfinished ? std::string() : take(text);
   }
 
-  /// What is left at the end, unfinished characters as U+FFFD.
-  std::string flush() { return take(tokenizer_.decode(ids_)); }
+  /// What is left at the end, unfinished characters as U+FFFD. The stream is then as new.
+  std::string flush() {
+    std::string rest = take(tokenizer_.decode(ids_));
+    *this = TokenStream(std::move(tokenizer_));
+    return rest;
+  }
 
  private:
+  static constexpr std::size_t kLongestCharacter = 4;
+
+  /// The part of `text` that is new. The ids it ends with stay, as what decoders do may depend on the token before.
   std::string take(const std::string& text) {
-    std::string fresh = text.substr(std::min(printed_, text.size()));
-    printed_ = text.size();
+    const std::span<const int64_t> printed(ids_.data(), num_printed_);
+    std::string fresh = text.substr(common_prefix(tokenizer_.decode(printed), text));
+    if (!fresh.empty()) {
+      ids_.erase(ids_.begin(), ids_.begin() + static_cast<std::ptrdiff_t>(num_printed_));
+      num_printed_ = ids_.size();
+    }
     return fresh;
   }
 
+  /// Bytes of the whole characters both texts begin with.
+  static std::size_t common_prefix(std::string_view a, std::string_view b) {
+    auto same = static_cast<std::size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+    while (same < b.size() && same > 0 && (static_cast<unsigned char>(b[same]) & 0xC0) == 0x80) --same;
+    return same;
+  }
+
   Tokenizer tokenizer_;
-  std::vector<int64_t> ids_;
-  std::size_t printed_ = 0;  // bytes handed out
+  std::vector<int64_t> ids_;     // those of the last text handed out, then those not handed out yet
+  std::size_t num_printed_ = 0;  // how many are the former
 };
 
 namespace detail {
@@ -119,89 +143,58 @@ class PipelineTokenizer : public TokenizerInterface {
 
   std::optional<std::string> token_of(int64_t id) const override {
     const std::string* token = pipeline_.token_of(id);
-    return token == nullptr ? std::nullopt : std::optional(*token);
+    return token ? std::optional(*token) : std::nullopt;
   }
 
   int64_t vocabulary_size() const override {
     return std::max(pipeline_.vocabulary->end_id(), pipeline_.added_tokens.names().end_id());
   }
-  std::optional<int64_t> bos_token_id() const override { return pipeline_.special.bos; }
-  std::optional<int64_t> eos_token_id() const override { return pipeline_.special.eos; }
-  std::optional<int64_t> pad_token_id() const override { return pipeline_.special.pad; }
-  std::optional<int64_t> unk_token_id() const override { return pipeline_.special.unk; }
+
+  SpecialTokenIds special_tokens() const override { return pipeline_.special; }
 
  private:
   Pipeline pipeline_;
 };
 
-/// One JSON file of a tokenizer folder; an empty object where it is missing and `optional`.
-inline nlohmann::json read_tokenizer_file(const std::filesystem::path& path, bool optional) {
-  if (!std::filesystem::exists(path)) {
-    if (optional) return nlohmann::json::object();
-    fail<TokenizerError>("load_tokenizer", "{}: no such file; expected a folder with a tokenizer.json", path.string());
-  }
+inline nlohmann::json parse_tokenizer_file(const std::filesystem::path& path) {
   try {
     return nlohmann::json::parse(MappedFile::open(path)->text());
   } catch (const nlohmann::json::exception&) {
-    fail<TokenizerError>("load_tokenizer", "{}: not valid JSON", path.string());
+    fail<TokenizerError>("load_tokenizer", "{}: expected JSON, got something else or a part of it", path.string());
   } catch (const CheckpointError& error) {
     throw TokenizerError(error.what());
   }
 }
 
-/// A special token is written as its text or as an object with its content.
-inline std::optional<std::string> special_token_text(const JsonNode& config, std::string_view key) {
-  if (!config.has(key)) return std::nullopt;
-  const JsonNode token = config.at(key);
-  return token.value().is_object() ? token.string("content") : token.string();
-}
-
-/// Added tokens of tokenizer.json, then those that only tokenizer_config.json knows.
-inline std::vector<AddedToken> all_added_tokens(const JsonNode& root, const JsonNode& config) {
-  std::vector<AddedToken> tokens;
-  if (root.has("added_tokens")) tokens = read_added_tokens(root.at("added_tokens"));
-  if (!config.has("added_tokens_decoder")) return tokens;
-  const JsonNode decoder = config.at("added_tokens_decoder");
-  for (const auto& [key, value] : decoder.value().items()) {
-    const JsonNode node(value, decoder.path() + "." + key);
-    const auto id = parse_integer<int64_t>(key);
-    if (!id || *id < 0 || *id > kLargestTokenId) node.reject("expected an id from 0 to {}", kLargestTokenId);
-    const bool known = std::any_of(tokens.begin(), tokens.end(), [&](const AddedToken& token) { return token.id == *id; });
-    if (!known) tokens.push_back(read_added_token(node, *id));
-  }
-  return tokens;
-}
-
-/// Transformers' classes for Llama and Gemma replace the file's post-processor by what add_bos_token and add_eos_token
-/// say; all others leave it as it is.
-inline void apply_class_rules(Pipeline& pipeline, const JsonNode& config) {
-  const std::string name = config.string("tokenizer_class", "");
-  if (!name.starts_with("LlamaTokenizer") && !name.starts_with("CodeLlamaTokenizer") && !name.starts_with("GemmaTokenizer")) return;
-  PostProcessor& processor = pipeline.post_processor;
-  processor = {};
-  if (config.boolean("add_bos_token", true) && pipeline.special.bos) processor.before = {*pipeline.special.bos};
-  if (config.boolean("add_eos_token", false) && pipeline.special.eos) processor.after = {*pipeline.special.eos};
+/// A file of the folder that may be missing: then an empty object.
+inline nlohmann::json parse_optional_file(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored) ? parse_tokenizer_file(path) : nlohmann::json::object();
 }
 
 }  // namespace detail
 
-/// Reads `folder`/tokenizer.json and, where they are, tokenizer_config.json and special_tokens_map.json.
+/// Reads `folder`/tokenizer.json and what is beside it of tokenizer_config.json, special_tokens_map.json, config.json.
 /// @throws TokenizerError naming file and place, for what is missing, malformed or not supported.
 inline Tokenizer load_tokenizer(const std::filesystem::path& folder) {
-  const nlohmann::json file = detail::read_tokenizer_file(folder / "tokenizer.json", false);
-  const nlohmann::json config_file = detail::read_tokenizer_file(folder / "tokenizer_config.json", true);
-  const nlohmann::json map_file = detail::read_tokenizer_file(folder / "special_tokens_map.json", true);
-  const detail::JsonNode root(file, "tokenizer.json"), config(config_file, "tokenizer_config.json"),
-      map(map_file, "special_tokens_map.json");
-  detail::Pipeline pipeline = detail::read_pipeline(root, detail::all_added_tokens(root, config));
-  for (const auto& [key, id] : {std::pair("bos_token", &pipeline.special.bos), std::pair("eos_token", &pipeline.special.eos),
-                                std::pair("pad_token", &pipeline.special.pad), std::pair("unk_token", &pipeline.special.unk)}) {
-    auto text = detail::special_token_text(config, key);
-    if (!text) text = detail::special_token_text(map, key);
-    if (!text) continue;
-    if (const int64_t found = pipeline.id_of(*text); found >= 0) *id = found;
+  const std::filesystem::path path = folder / "tokenizer.json";
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored)) {
+    fail<TokenizerError>("load_tokenizer", "{}: expected a folder with a tokenizer.json, got {}", folder.string(),
+                         std::filesystem::is_directory(folder, ignored) ? "one without"
+                         : std::filesystem::exists(folder, ignored)     ? "a file"
+                                                                        : "no such folder");
   }
-  detail::apply_class_rules(pipeline, config);
+  const auto read_beside = [&](const char* name) { return detail::parse_optional_file(folder / name); };
+  const auto file = detail::parse_tokenizer_file(path), config = read_beside("tokenizer_config.json"),
+             map = read_beside("special_tokens_map.json"), model = read_beside("config.json");
+  const auto node = [&](const nlohmann::json& value, const char* name) {
+    return detail::JsonNode(value, (folder / name).string());
+  };
+  detail::Pipeline pipeline = detail::read_pipeline(
+      node(file, "tokenizer.json"),
+      detail::read_tokenizer_config(node(config, "tokenizer_config.json"), node(map, "special_tokens_map.json"),
+                                    node(model, "config.json")));
   return Tokenizer(std::make_shared<detail::PipelineTokenizer>(std::move(pipeline)));
 }
 

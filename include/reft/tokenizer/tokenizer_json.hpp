@@ -13,13 +13,15 @@
 #include "reft/tokenizer/bpe.hpp"
 #include "reft/tokenizer/json_node.hpp"
 #include "reft/tokenizer/pipeline.hpp"
+#include "reft/tokenizer/tokenizer_config.hpp"
 
 namespace reft::detail {
 
 inline std::shared_ptr<const Vocabulary> read_vocabulary(const JsonNode& node) {
   if (!node.value().is_object()) node.reject("expected an object, got {}", node.value().type_name());
   const auto vocabulary = std::make_shared<Vocabulary>();
-  for (const auto& [token, id] : node.value().items()) vocabulary->add(token, JsonNode(id, node.path()).number());
+  for (const auto& [token, id] : node.value().items())
+    vocabulary->add(token, node.member(token, id).number(), node.path());
   return vocabulary;
 }
 
@@ -90,26 +92,6 @@ inline void read_model(const JsonNode& node, Pipeline& pipeline) {
   read_bpe(node, pipeline);
 }
 
-inline AddedToken read_added_token(const JsonNode& node, int64_t id) {
-  AddedToken token;
-  token.id = id;
-  token.content = node.string("content");
-  token.special = node.boolean("special", false);
-  token.single_word = node.boolean("single_word", false);
-  token.lstrip = node.boolean("lstrip", false);
-  token.rstrip = node.boolean("rstrip", false);
-  token.normalized = node.boolean("normalized", !token.special);
-  return token;
-}
-
-inline std::vector<AddedToken> read_added_tokens(const JsonNode& node) {
-  std::vector<AddedToken> tokens;
-  for (const JsonNode& element : node.elements()) {
-    tokens.push_back(read_added_token(element, element.at("id").number()));
-  }
-  return tokens;
-}
-
 /// An added token and the model's vocabulary must not disagree about an id.
 inline void check_added_token(const AddedToken& token, const Vocabulary& vocabulary, const JsonNode& node) {
   const int32_t id = vocabulary.find(token.content);
@@ -122,18 +104,93 @@ inline void check_added_token(const AddedToken& token, const Vocabulary& vocabul
   }
 }
 
-/// Everything a tokenizer.json describes. Its truncation and padding are left to the caller's batches.
-/// `added_tokens` come from the file and from the configuration beside it.
+/// The added tokens of the file, with the flags the configuration beside it gives them; then those that only the
+/// configuration knows. A special token that is named there and nowhere else takes the next free id.
+inline std::vector<AddedToken> read_added_tokens(const JsonNode& root, const TokenizerConfig& config,
+                                                 const Vocabulary& vocabulary) {
+  std::vector<AddedToken> tokens;
+  const auto find = [&](std::string_view content) {
+    return std::find_if(tokens.begin(), tokens.end(),
+                        [&](const AddedToken& token) { return token.content == content; });
+  };
+  if (root.has("added_tokens")) {
+    for (const JsonNode& node : root.at("added_tokens").elements()) {
+      tokens.push_back(read_added_token(node, node.at("id").number()));
+      check_added_token(tokens.back(), vocabulary, node);
+    }
+  }
+  for (AddedToken token : config.added_tokens) {
+    const auto known = find(token.content);
+    if (known == tokens.end()) {
+      check_added_token(tokens.emplace_back(std::move(token)), vocabulary, root);
+    } else {
+      token.id = known->id;
+      *known = std::move(token);
+    }
+  }
+  int64_t next_id = vocabulary.end_id();
+  for (const AddedToken& token : tokens) next_id = std::max(next_id, token.id + 1);
+  for (const std::string& name : config.special_names()) {
+    if (find(name) != tokens.end()) continue;
+    const int64_t id = vocabulary.find(name);
+    tokens.push_back({.id = id >= 0 ? id : next_id++, .content = name, .normalized = false, .special = true});
+  }
+  return tokens;
+}
+
+/// The first text's id goes before an id of the configuration, that before what the model itself says.
+inline void name_special_tokens(Pipeline& pipeline, const TokenizerConfig& config) {
+  const auto name = [&](std::optional<int64_t>& id, const std::optional<std::string>& text,
+                        std::optional<int64_t> fallback) {
+    if (text) id = pipeline.id_of(*text);
+    else if (fallback && pipeline.token_of(*fallback)) id = fallback;
+  };
+  name(pipeline.special.bos, config.bos_token, config.bos_token_id);
+  name(pipeline.special.eos, config.eos_token, config.eos_token_id);
+  name(pipeline.special.pad, config.pad_token, {});
+  name(pipeline.special.unk, config.unk_token, {});
+}
+
+inline PreTokenizer read_pre_tokenizer(const JsonNode& root, const TokenizerConfig& config) {
+  if (!root.has("pre_tokenizer")) return nullptr;
+  nlohmann::json value = root.at("pre_tokenizer").value();
+  if (config.add_prefix_space && value.is_object() && value.value("type", nlohmann::json()) == "ByteLevel") {
+    value["add_prefix_space"] = *config.add_prefix_space;
+  }
+  return make_pre_tokenizer(root.member("pre_tokenizer", value));
+}
+
+/// The file's own special tokens around a text, or those the configuration's class puts in their place.
+inline PostProcessor read_post_processor(const JsonNode& root, const TokenizerConfig& config,
+                                         const SpecialTokenIds& special) {
+  PostProcessor result;
+  if (config.ends) {
+    const auto add = [&](std::vector<int64_t>& ids, bool wanted, std::optional<int64_t> id, std::string_view name) {
+      if (!wanted) return;
+      if (!id) root.reject("the tokenizer class adds the {0} token to every text, but there is no {0}_token", name);
+      ids = {*id};
+    };
+    add(result.before, config.ends->bos, special.bos, "bos");
+    add(result.after, config.ends->eos, special.eos, "eos");
+  } else if (root.has("post_processor")) {
+    result = make_post_processor(root.at("post_processor"));
+  }
+  return result;
+}
+
+/// Everything a tokenizer.json describes, as changed by the configuration beside it. Truncation and padding are left
+/// to the caller's batches.
 /// @throws TokenizerError naming the place, for what is malformed or not supported.
-inline Pipeline read_pipeline(const JsonNode& root, std::vector<AddedToken> added_tokens) {
+inline Pipeline read_pipeline(const JsonNode& root, const TokenizerConfig& config = {}) {
   Pipeline pipeline;
   read_model(root.at("model"), pipeline);
   if (root.has("normalizer")) pipeline.normalizer = make_normalizer(root.at("normalizer"));
-  if (root.has("pre_tokenizer")) pipeline.pre_tokenizer = make_pre_tokenizer(root.at("pre_tokenizer"));
-  if (root.has("post_processor")) pipeline.post_processor = make_post_processor(root.at("post_processor"));
+  pipeline.pre_tokenizer = read_pre_tokenizer(root, config);
   if (root.has("decoder")) pipeline.decoder = make_decoder(root.at("decoder"));
-  for (const AddedToken& token : added_tokens) check_added_token(token, *pipeline.vocabulary, root);
-  pipeline.added_tokens = AddedTokens(std::move(added_tokens), pipeline.normalizer);
+  pipeline.added_tokens =
+      AddedTokens(read_added_tokens(root, config, *pipeline.vocabulary), pipeline.normalizer, root.path());
+  name_special_tokens(pipeline, config);
+  pipeline.post_processor = read_post_processor(root, config, pipeline.special);
   for (const auto* ids : {&pipeline.post_processor.before, &pipeline.post_processor.after}) {
     for (const int64_t id : *ids) {
       if (!pipeline.token_of(id)) root.at("post_processor").reject("id {} is not a token", id);

@@ -24,21 +24,21 @@ using TextMap = std::unordered_map<std::string, Value, TextHash, std::equal_to<>
 /// The tokens of a model and their ids, both ways. Ids need not be contiguous.
 class Vocabulary {
  public:
-  /// @throws TokenizerError if the token or the id is taken, or the id cannot be one.
-  void add(std::string token, int64_t id) {
+  /// @throws TokenizerError, speaking of `place`, if the token or the id is taken, or the id cannot be one.
+  void add(std::string token, int64_t id, std::string_view place) {
     if (id < 0 || id > kLargestTokenId) {
-      fail<TokenizerError>("load_tokenizer", "token \"{}\": expected an id from 0 to {}, got {}", token,
+      fail<TokenizerError>("load_tokenizer", "{}: token \"{}\": expected an id from 0 to {}, got {}", place, token,
                            kLargestTokenId, id);
     }
     const auto [entry, is_new] = ids_.emplace(std::move(token), static_cast<int32_t>(id));
     if (!is_new) {
-      fail<TokenizerError>("load_tokenizer", "token \"{}\" is there twice, as {} and {}", entry->first, entry->second,
-                           id);
+      fail<TokenizerError>("load_tokenizer", "{}: token \"{}\" is there twice, as {} and {}", place, entry->first,
+                           entry->second, id);
     }
     const auto [other, id_is_new] = tokens_.emplace(entry->second, &entry->first);
     if (!id_is_new) {
-      fail<TokenizerError>("load_tokenizer", "id {} is there twice, as \"{}\" and \"{}\"", id, *other->second,
-                           entry->first);
+      fail<TokenizerError>("load_tokenizer", "{}: id {} is there twice, as \"{}\" and \"{}\"", place, id,
+                           *other->second, entry->first);
     }
     if (id >= end_id_) end_id_ = id + 1;
   }
