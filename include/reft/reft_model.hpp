@@ -76,8 +76,13 @@ class AttachedInterventions : public torch::nn::Module {
   bool empty() const { return attachments_.empty(); }
 
   /// @throws ConfigError if at one of its sites the positions certainly overlap those of another attachment.
-  void add(Attachment attachment) {
+  void check(const Attachment& attachment) const {
     for (const Site& site : attachment.sites) check_disjoint(site, attachment);
+  }
+
+  /// @throws ConfigError as `check`.
+  void add(Attachment attachment) {
+    check(attachment);
     const bool known = std::any_of(attachments_.begin(), attachments_.end(),
                                    [&](const Attachment& other) { return other.intervention == attachment.intervention; });
     if (!known) register_module("intervention" + std::to_string(children().size()), attachment.intervention);
@@ -131,7 +136,6 @@ class AttachedInterventions : public torch::nn::Module {
   using Rows = std::vector<std::vector<int64_t>>;  // per attachment of one site
 
   void check_disjoint(const Site& site, const Attachment& added) const {
-    std::string text = added.positions.text();
     for (const Attachment& other : attachments_) {
       const bool here = std::find(other.sites.begin(), other.sites.end(), site) != other.sites.end();
       if (!here || (other.phase != added.phase && other.phase != Phase::every && added.phase != Phase::every)) continue;
@@ -326,9 +330,13 @@ class ReftModel {
     const Site site = where.site();
     const int64_t width = base_->width(site);
     const Positions positions = Positions::parse(where.positions);
+    std::vector<Attachment> parts;
     for (const Positions& part : positions.split(where.tie)) {
-      attach({make(width), {site}, part, where.phase, where.position_rule, positions.text(), where.tie});
+      parts.push_back({make(width), {site}, part, where.phase, where.position_rule, positions.text(), where.tie});
     }
+    // All before the first is added: a refusal leaves the model as it was.
+    for (const Attachment& part : parts) interventions_->check(part);
+    for (Attachment& part : parts) attach(std::move(part));
   }
 
   Base base_;
