@@ -157,12 +157,14 @@ inline constexpr Construct<PreTokenizer> kPreTokenizers[] = {
      }},
     {"Punctuation",
      [](const JsonNode& node, int) {
-       return make_character_splitter(&is_punctuation, node.has("behavior") ? read_split_behavior(node.at("behavior"))
-                                                                            : SplitBehavior::isolated);
+       return make_character_splitter(
+           &is_punctuation, node.has("behavior") ? read_split_behavior(node.at("behavior")) : SplitBehavior::isolated);
      }},
     {"Whitespace",
      [](const JsonNode&, int) {
-       return make_pattern_splitter(Regex(R"(\w+|[^\w\s]+)"), SplitBehavior::removed, true);
+       // Words as UTS #18 has them, which is not what \w means in the patterns of files.
+       const std::string word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control})";
+       return make_pattern_splitter(Regex("[" + word + "]+|[^\\s" + word + "]+"), SplitBehavior::removed, true);
      }},
     {"WhitespaceSplit",
      [](const JsonNode&, int) { return make_character_splitter(&is_white_space, SplitBehavior::removed); }},

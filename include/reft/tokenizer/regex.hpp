@@ -14,12 +14,13 @@
 namespace reft::detail {
 
 /// Note [Pattern dialect]
-/// Patterns in tokenizer files are written for Oniguruma, where \s is the property White_Space, \w follows
-/// UTS #18, \h is a hexadecimal digit and ^ $ match at every line. PCRE2 differs in each, so those are spelled out.
+/// Patterns in tokenizer files are written for Oniguruma, where \s is the property White_Space, \w has letters, marks,
+/// decimal digits, connectors and the six Latin-1 superscripts and fractions, \h is a hexadecimal digit and ^ $ match
+/// at every line. PCRE2 differs in each, so those are spelled out.
 /// PCRE2's own \s has U+180E, its \w (before 10.43) lacks marks: both would change ids.
 inline std::string to_pcre2_pattern(std::string_view pattern) {
   constexpr std::string_view space = R"(\p{White_Space})";
-  constexpr std::string_view word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control})";
+  constexpr std::string_view word = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
   std::string result;
   bool in_class = false;
   const auto append_set = [&](std::string_view members, bool negated) {
@@ -34,10 +35,20 @@ inline std::string to_pcre2_pattern(std::string_view pattern) {
     const char c = pattern[i];
     if (c == '\\' && i + 1 < pattern.size()) {
       switch (const char escaped = pattern[++i]) {
-        case 's': case 'S': append_set(space, escaped == 'S'); break;
-        case 'w': case 'W': append_set(word, escaped == 'W'); break;
-        case 'h': case 'H': append_set("0-9a-fA-F", escaped == 'H'); break;
-        default: result.append({c, escaped});
+        case 's':
+        case 'S':
+          append_set(space, escaped == 'S');
+          break;
+        case 'w':
+        case 'W':
+          append_set(word, escaped == 'W');
+          break;
+        case 'h':
+        case 'H':
+          append_set("0-9a-fA-F", escaped == 'H');
+          break;
+        default:
+          result.append({c, escaped});
       }
       continue;
     }

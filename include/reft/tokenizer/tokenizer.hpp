@@ -78,9 +78,9 @@ class TokenStream {
   std::string add(int64_t id) {
     ids_.push_back(id);
     const std::string text = tokenizer_.decode(ids_);
-    // An unfinished character shows as U+FFFD at the end. After as many ids as it may have bytes it is none.
+    // An unfinished character shows as U+FFFD at the end. If more ids do not finish it, it is none.
     const bool unfinished =
-        text.ends_with(detail::kReplacementCharacter) && ids_.size() - num_printed_ < kLongestCharacter;
+        text.ends_with(detail::kReplacementCharacter) && ids_.size() - num_printed_ < kMostUnfinishedIds;
     return unfinished ? std::string() : take(text);
   }
 
@@ -92,7 +92,7 @@ class TokenStream {
   }
 
  private:
-  static constexpr std::size_t kLongestCharacter = 4;
+  static constexpr std::size_t kMostUnfinishedIds = 16;  // 4 bytes, and some special tokens among them
 
   /// The part of `text` that is new. The ids it ends with stay, as what decoders do may depend on the token before.
   std::string take(const std::string& text) {
