@@ -203,7 +203,8 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const std::
     for (const int64_t index : run.sampler.next()) chosen.push_back(&examples[index]);
     batch = collate(chosen, model_.device());
     const torch::Tensor loss = objective_(model_, batch);
-    loss.backward();
+    // Nothing is learnt from a batch where no position lies inside a prompt, or where none reaches the loss.
+    if (loss.requires_grad()) loss.backward();
     sum = sum.defined() ? sum + loss.detach() : loss.detach();
     supervised += batch.num_supervised();
     tokens += batch.num_tokens();
