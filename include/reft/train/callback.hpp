@@ -94,6 +94,8 @@ class MetricsFile : public Callback {
   explicit MetricsFile(std::filesystem::path path) : path_(std::move(path)) { open(std::ios::app); }
 
   void on_begin(int64_t first_step, int64_t) override {
+    // A device or a pipe keeps no lines; replaced by a file it would be gone.
+    if (!std::filesystem::is_regular_file(path_)) return;
     stream_.close();
     std::string kept;
     std::ifstream earlier(path_);
