@@ -195,12 +195,15 @@ AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& fo
                            config.hidden_size, num_layers, model.hidden_size());
   }
   std::vector<Attachment> attachments;
+  std::set<std::string> used;
   for (size_t i = 0; i < config.interventions.size(); ++i) {
     const AdapterEntry& entry = config.interventions[i];
     std::map<std::string, torch::Tensor> tensors;
     const std::string prefix = detail::tensor_prefix(i);
     for (const auto& [name, view] : file.tensors()) {
-      if (name.starts_with(prefix)) tensors[name.substr(prefix.size())] = as_tensor(view);
+      if (!name.starts_with(prefix)) continue;
+      tensors[name.substr(prefix.size())] = as_tensor(view);
+      used.insert(name);
     }
     try {
       const auto intervention = make_intervention(entry.type, model.base()->width(entry.sites.front()), entry.options);
@@ -209,6 +212,9 @@ AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& fo
     } catch (const Error& error) {
       detail::refuse_adapter("interventions[{}]: {}", i, error.what());
     }
+  }
+  for (const auto& [name, view] : file.tensors()) {
+    if (!used.contains(name)) detail::refuse_adapter("tensor {} belongs to none of its {} interventions", name, config.interventions.size());
   }
   for (Attachment& attachment : attachments) model.attach(std::move(attachment));
   return config.info;

@@ -26,9 +26,10 @@ class Orthonormal {
   /// Registers X in `owner`, with a uniformly random orthonormal start from the global generator.
   /// @throws ConfigError unless 1 <= rank <= width.
   Orthonormal(torch::nn::Module& owner, int64_t rank, int64_t width, torch::Dtype dtype) {
+    const torch::Tensor start = random_orthonormal_rows(rank, width);  // refuses the rank before a size depends on it
     X_ = owner.register_parameter(kParameterName, torch::zeros({rank, width}, dtype));
     start_ = owner.register_buffer("R_start", torch::empty({rank, width}, dtype));
-    start_.copy_(random_orthonormal_rows(rank, width));
+    start_.copy_(start);
   }
 
   /// Makes `R` the start of a new trajectory: X = 0.   @param R  (r, D) with orthonormal rows.
