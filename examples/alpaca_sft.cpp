@@ -79,6 +79,18 @@ void apply_embedded_recipe(CLI::App& app, Settings& settings) {
   set_default("--learning-rate", settings.training.learning_rate, 1e-2);
 }
 
+/// An adapter to go on from brings the wording it was trained with.
+void take_template(const CLI::App& app, Settings& settings) {
+  const std::string& adapter = settings.interventions.init_adapter();
+  if (adapter.empty()) return;
+  const std::string stored = reft::read_adapter_config(adapter).info.prompt_template;
+  if (stored.empty()) return;
+  if (app.count("--template") > 0 && settings.prompt_template != stored) {
+    reft::fail<reft::ConfigError>("--init-adapter", "--template {} contradicts {}, where it is {}", settings.prompt_template, adapter, stored);
+  }
+  settings.prompt_template = stored;
+}
+
 // --- data -----------------------------------------------------------------------------------------------------------
 
 struct Data {
@@ -207,7 +219,7 @@ void stop_on_signals(bool on) {
   }
 }
 
-void prepare_output(const Settings& settings) {
+void check_output(const Settings& settings) {
   const std::filesystem::path folder = settings.output;
   std::error_code error;
   if (std::filesystem::exists(folder) && !std::filesystem::is_directory(folder)) {
@@ -222,7 +234,12 @@ void prepare_output(const Settings& settings) {
   if (has_metrics && !settings.overwrite && !settings.resume) {
     reft::fail<reft::ConfigError>("alpaca_sft", "--metrics {}: the file exists; give another, or --overwrite or --resume", settings.metrics);
   }
-  std::filesystem::create_directories(folder, error);
+}
+
+/// Only when nothing is left that could be refused: bad input leaves no folder.
+void create_output(const Settings& settings) {
+  std::error_code error;
+  std::filesystem::create_directories(settings.output, error);
   if (error) reft::fail<reft::Error>("alpaca_sft", "--output {}: cannot create the folder: {}", settings.output, error.message());
 }
 
@@ -234,8 +251,9 @@ std::optional<reft::Tokenizer> find_tokenizer(const std::filesystem::path& model
 int run(CLI::App& app, Settings& settings, const Common& common) {
   const bool embedded = settings.is_embedded();
   common.apply();
-  prepare_output(settings);
+  check_output(settings);
   if (embedded) apply_embedded_recipe(app, settings);
+  take_template(app, settings);
   if (settings.model.empty()) settings.model = (kExamples / "tiny_model").string();
   if (settings.data.empty()) settings.data = (kExamples / "data/instructions_train.json").string();
 
@@ -263,6 +281,7 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
   training.resume = settings.resume;
   training.checkpoint = std::filesystem::path(settings.output) / "checkpoint.safetensors";
   if (settings.max_steps >= 0) training.max_steps = settings.max_steps;
+  create_output(settings);
   stop_on_signals(true);
   training.should_stop = [] { return stop_signal != 0; };
   reft::Trainer<reft::CausalLM> trainer(model, training);

@@ -17,7 +17,6 @@ struct Settings {
   bool json = false, interactive = false;
 };
 
-
 class Generator {
  public:
   Generator(const Settings& settings, const reft::program::Common& common)
@@ -28,11 +27,15 @@ class Generator {
     if (!settings.adapter.empty()) reft::load_adapter(model_, settings.adapter);
   }
 
-  std::vector<int64_t> encode(const std::string& text) const {
+  const reft::Tokenizer& tokenizer() const {
     if (!tokenizer_) {
       reft::fail<reft::ConfigError>("generate", "{} has no tokenizer.json; give --tokens", settings_.model);
     }
-    return tokenizer_->encode(reft::render_prompt(reft::parse_prompt_template(settings_.prompt_template), text));
+    return *tokenizer_;
+  }
+
+  std::vector<int64_t> encode(const std::string& text) const {
+    return tokenizer().encode(reft::render_prompt(reft::parse_prompt_template(settings_.prompt_template), text));
   }
 
   void print(const std::vector<int64_t>& prompt) {
@@ -58,9 +61,10 @@ class Generator {
   /// One answer a line of standard input, until it ends; each prompt stands alone.
   void chat() {
     reft::GenerateOptions options = settings_.generation;
+    const reft::Tokenizer& words = tokenizer();
     for (std::string line; fmt::print("> "), std::fflush(stdout), std::getline(std::cin, line);) {
       if (line.empty()) continue;
-      reft::TokenStream stream(*tokenizer_);
+      reft::TokenStream stream(words);
       options.on_token = [&](int64_t, int64_t token) {
         fmt::print("{}", stream.add(token));
         std::fflush(stdout);

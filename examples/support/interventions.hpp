@@ -57,8 +57,8 @@ class InterventionFlags {
     option("--phase", phase_, "prompt, decode or every")->check(checked_by([](const std::string& text) { parse_phase(text); }));
     option("--position-rule", position_rule_, "paper or pyreft: how short prompts shrink the groups")
         ->check(checked_by([](const std::string& text) { parse_position_rule(text); }));
-    app.add_option("--config", config_, "JSON list of interventions, for layers that differ; keys as these flags")->group(group);
-    app.add_option("--init-adapter", init_adapter_, "start from an adapter, with its whole configuration")->group(group);
+    CLI::Option* config = app.add_option("--config", config_, "JSON list of interventions, for layers that differ; keys as these flags")->group(group);
+    app.add_option("--init-adapter", init_adapter_, "start from an adapter, with its whole configuration")->group(group)->excludes(config);
   }
 
   const std::string& init_adapter() const { return init_adapter_; }

@@ -7,12 +7,23 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "reft/model/loading.hpp"
 #include "support/command_line.hpp"
 
 namespace reft::program {
+
+/// "cpu", "cuda" or "cuda:1", whether it is there or not; "auto" is read as "cpu".   @throws ConfigError.
+inline torch::Device parse_device(std::string_view text) {
+  if (text == "auto" || text == "cpu") return torch::kCPU;
+  std::optional<int> index;
+  if (text == "cuda") index = 0;
+  if (text.starts_with("cuda:")) index = detail::parse_integer<int>(text.substr(5));
+  if (!index || *index < 0 || *index > 127) fail<ConfigError>("device", "\"{}\": expected auto, cpu, cuda or cuda:<n>", text);
+  return torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(*index));
+}
 
 /// The flags every program has, and what they mean.
 struct Common {
@@ -23,12 +34,13 @@ struct Common {
 
   void add_to(CLI::App& app) {
     const char* group = "Machine";
-    app.add_option("--device", device, "auto, cpu, cuda or cuda:<n>")->capture_default_str()->group(group);
+    app.add_option("--device", device, "auto, cpu, cuda or cuda:<n>")->capture_default_str()->group(group)
+        ->check(checked_by([](const std::string& text) { parse_device(text); }));
     app.add_option("--dtype", dtype, "of the base: auto (bfloat16 on CUDA and for a base stored so, else float32), float32 or bfloat16")
         ->capture_default_str()->check(CLI::IsMember({"auto", "float32", "bfloat16"}))->group(group);
     app.add_option("--threads", threads, "CPU threads; 0 = as many as LibTorch likes")->capture_default_str()
         ->check(CLI::NonNegativeNumber)->group(group);
-    app.add_option("--seed", seed, "of every random choice")->capture_default_str()->group(group);
+    app.add_option("--seed", seed, "of every random choice")->capture_default_str()->check(CLI::NonNegativeNumber)->group(group);
     app.add_flag("--quiet", quiet, "no progress on standard error")->group(group);
   }
 
@@ -41,14 +53,12 @@ struct Common {
   /// @throws ConfigError for a device that is not there.
   torch::Device torch_device() const {
     if (device == "auto") return best_device();
-    if (device == "cpu") return torch::kCPU;
+    const torch::Device wanted = parse_device(device);
     const int count = static_cast<int>(torch::cuda::device_count());
-    std::optional<int> index;
-    if (device == "cuda") index = 0;
-    if (device.starts_with("cuda:")) index = detail::parse_integer<int>(std::string_view(device).substr(5));
-    if (!index || *index < 0) fail<ConfigError>("device", "\"{}\": expected auto, cpu, cuda or cuda:<n>", device);
-    if (*index >= count) fail<ConfigError>("device", "{}: this machine has {} usable CUDA devices", device, count);
-    return torch::Device(torch::kCUDA, static_cast<c10::DeviceIndex>(*index));
+    if (wanted.is_cuda() && wanted.index() >= count) {
+      fail<ConfigError>("device", "{}: this machine has {} usable CUDA devices", device, count);
+    }
+    return wanted;
   }
 
   /// The dtype that was asked for, or `fallback` for auto.
