@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# --help of every program: exit code 0, every flag with a word about it, and the defaults.
+source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
+
+# shows PROGRAM FLAG...: its help has a line for each; FLAG=VALUE also asks for the default.
+shows() {
+  local program=$1 flag
+  shift
+  expect_code 0 "$program --help" "$bin/$program" --help
+  [ ! -s "$work/err" ] || fail "$program --help writes to stderr"
+  for flag; do
+    local pattern="^ +(-[a-z],)?--${flag%%=*}( |$)"
+    [[ $flag != *=* ]] || pattern="^ +--${flag%%=*} .*=${flag#*=}( |\$)"
+    grep -qE -- "$pattern" "$work/out" || fail "$program --help does not show: $flag"
+  done
+}
+
+for program in "$bin"/*; do
+  name=$(basename "$program")
+  [[ -x $program && ! -d $program && $name != *test* ]] || continue
+  shows "$name" help
+done
+
+machine=(device=auto dtype=auto threads=0 seed=42 quiet)
+shows alpaca_sft "${machine[@]}" intervention=loreft layers=all 'positions=f1\+l1' tie=group rank=4 dropout=0 component=block_output \
+  phase=prompt position-rule=paper epochs=3 batch-size=8 accumulate=1 learning-rate=0.0009 schedule=linear warmup-ratio=0 weight-decay=0 \
+  max-grad-norm=1 template=alpaca eval-fraction=0 model data output overwrite eval-data max-steps max-length max-examples no-shuffle \
+  init-adapter config resume checkpoint-every metrics activation dropout-on projection-bias
+shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 repetition-penalty=1 no-repeat-ngram=0 model adapter \
+  prompt prompt-file tokens json interactive template
+shows activations "${machine[@]}" model adapter tokens prompt sites output list-sites
+shows tokenize model file text decode no-special
+! (shows alpaca_sft rank=5) 2>/dev/null || fail "a wrong default went unseen"
