@@ -198,26 +198,22 @@ class AttachedInterventions : public torch::nn::Module {
     }
     if (pending.empty()) return;
     const torch::Tensor indices = torch::tensor(all, torch::kInt64).to(context.layout().device());
-    std::map<InterventionBase*, std::shared_ptr<const RowEdit>> edits;  // one per intervention: R is built once
     for (const Pending& item : pending) {
-      auto& edit = edits[item.attachment->intervention.get()];
-      if (!edit) edit = row_edit(item.attachment->intervention);
-      context.add_action(item.site, action(edit, indices.narrow(0, item.first, item.count)));
+      context.add_action(item.site, action(item.attachment->intervention, indices.narrow(0, item.first, item.count)));
     }
   }
 
-  static std::shared_ptr<const RowEdit> row_edit(const std::shared_ptr<InterventionBase>& intervention) {
-    return std::make_shared<const RowEdit>(RowEdit{[intervention](const torch::Tensor& x) { return intervention->forward(x); },
-                                                   intervention->forward_tensors(), intervention->dtype()});
-  }
-
-  static ForwardContext::Action action(std::shared_ptr<const RowEdit> edit, torch::Tensor rows) {
-    return [edit = std::move(edit), rows = std::move(rows)](torch::Tensor h, Columns columns) {
-      if (h.dim() == 2) return edit_rows(std::move(h), rows, columns, *edit);
+  static ForwardContext::Action action(std::shared_ptr<InterventionBase> intervention, torch::Tensor rows) {
+    return [intervention = std::move(intervention), rows = std::move(rows)](torch::Tensor h, Columns columns) {
+      // Asked for here, not when the context is made: R must be of this forward's graph and of today's X, however
+      // contexts are made ahead, kept or interleaved.
+      const RowEdit edit{[&](const torch::Tensor& x) { return intervention->forward(x); }, intervention->forward_tensors(),
+                         intervention->dtype()};
+      if (h.dim() == 2) return edit_rows(std::move(h), rows, columns, edit);
       const auto sizes = h.sizes().vec();  // a user's (B, T, D)
       torch::Tensor flat = h.reshape({-1, h.size(-1)});
       h.reset();
-      return edit_rows(std::move(flat), rows, columns, *edit).view(sizes);
+      return edit_rows(std::move(flat), rows, columns, edit).view(sizes);
     };
   }
 

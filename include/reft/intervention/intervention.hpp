@@ -42,8 +42,8 @@ class InterventionBase : public torch::nn::Module {
   /// @throws CheckpointError for a missing, unknown or wrongly shaped tensor.
   virtual void load_state(const std::map<std::string, torch::Tensor>& tensors) = 0;
 
-  /// The tensors `forward` reads that may want a gradient. They differ from `parameters()` where one is computed from
-  /// another, as R is from X.
+  /// The tensors the next `forward` reads that may want a gradient; asked for before each. They differ from
+  /// `parameters()` where one is computed from another, as R is from X.
   virtual std::vector<torch::Tensor> forward_tensors() { return parameters(); }
 
   /// The projection whose rows must stay orthonormal, if this form has one.
