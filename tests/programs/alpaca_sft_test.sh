@@ -124,7 +124,13 @@ stopping_and_resuming() {
     [ ! -e "$1/checkpoint.safetensors" ] || fail "$2: the checkpoint was left behind"
   }
 
-  # Ctrl-C, twice in one run, each followed by --resume.
+  # went_on STEPS METRICS_BEFORE: those steps were not done again; a second time they would have taken another time.
+  went_on() {
+    [ "$1" -ge 3 ] || fail "only $1 steps were done before the interruption"
+    cmp <(head -n "$1" "$2") <(head -n "$1" "$metrics") || fail "the run began anew instead of going on"
+  }
+
+  # Ctrl-C, then --resume.
   run_and_signal INT 5 "$work/stopped" "$metrics"
   [ $code -eq 130 ] || fail "ctrl-C: exit code $code"
   [ ! -s "$work/out" ] || fail "a stopped run printed a result"
@@ -132,11 +138,13 @@ stopping_and_resuming() {
   [ "$(lines_of "$metrics")" -lt "$steps" ] || fail "the run was not interrupted"
   local before
   before=$(lines_of "$metrics")
+  cp "$metrics" "$work/metrics_before"
   expect_error 1 "not empty" "${short[@]}" --output "$work/stopped"
   expect_error 1 "cannot resume: accumulate was 1, now it is 2" "${short[@]}" --output "$work/stopped" --resume --accumulate 2
   expect_code 0 "resuming" "${short[@]}" --output "$work/stopped" --metrics "$metrics" --resume
   [ "$(json "$work/out" 'o["steps"]')" -eq "$steps" ] || fail "the resumed run does not count its steps"
   same_as_whole "$work/stopped" "after ctrl-C at step $before"
+  went_on "$before" "$work/metrics_before"
 
   # Without a checkpoint --resume starts anew, so that one command line serves a restart loop.
   expect_code 0 "resuming nothing" "${short[@]}" --output "$work/anew" --metrics "$metrics" --resume
@@ -148,9 +156,11 @@ stopping_and_resuming() {
   [ -e "$work/killed/checkpoint.safetensors" ] || fail "no checkpoint before the kill"
   [ ! -e "$work/killed/adapter_config.json" ] || fail "the run was not interrupted"
   head -c 1000 "$work/killed/checkpoint.safetensors" >"$work/killed/.checkpoint.safetensors.1.0.tmp"
+  cp "$metrics" "$work/metrics_before"
   printf '{"step":99,"lo' >>"$metrics"
   expect_code 0 "resuming after kill -9" "${short[@]}" --output "$work/killed" --metrics "$metrics" --checkpoint-every 3 --resume
   same_as_whole "$work/killed" "after kill -9"
+  went_on 6 "$work/metrics_before"
 
   # A damaged checkpoint is refused, not used.
   run_and_signal INT 3 "$work/damaged" "$metrics"
