@@ -161,10 +161,14 @@ class AttachedInterventions : public torch::nn::Module {
   static Rows prompt_rows(const Layout& layout, std::span<const int64_t> prompt_lengths,
                           const std::vector<const Attachment*>& here) {
     std::vector<Positions> parts;
-    for (const Attachment* attachment : here) parts.push_back(attachment->positions);
+    std::vector<PositionRule> rules;
+    for (const Attachment* attachment : here) {
+      parts.push_back(attachment->positions);
+      rules.push_back(attachment->position_rule);
+    }
     Rows rows(here.size());
     for (int64_t i = 0; i < layout.num_sequences(); ++i) {
-      const auto found = resolve_disjoint(parts, std::min(prompt_lengths[i], layout.length(i)), here.front()->position_rule);
+      const auto found = resolve_disjoint(parts, std::min(prompt_lengths[i], layout.length(i)), rules);
       for (size_t j = 0; j < here.size(); ++j) {
         for (const int64_t position : found[j]) rows[j].push_back(layout.start(i) + position);
       }

@@ -133,8 +133,11 @@ TEST_CASE("an index two terms share on a short prompt stays with the first") {
   REQUIRE(resolve("f4+-3", 4) == Rows{0, 1});
   REQUIRE(resolve("-3+f4", 4) == Rows{1, 0});
   const auto parts = Positions::parse("f4+-3+5").split(Tie::group);
-  REQUIRE(resolve_disjoint(parts, 4, PositionRule::paper) == std::vector<Rows>{{0, 1}, {}, {}});
-  REQUIRE(resolve_disjoint(parts, 9, PositionRule::paper) == std::vector<Rows>{{0, 1, 2, 3}, {6}, {5}});
+  const std::vector<PositionRule> rules(parts.size(), PositionRule::paper);
+  REQUIRE(resolve_disjoint(parts, 4, rules) == std::vector<Rows>{{0, 1}, {}, {}});
+  REQUIRE(resolve_disjoint(parts, 9, rules) == std::vector<Rows>{{0, 1, 2, 3}, {6}, {5}});
+  REQUIRE(resolve_disjoint(Positions::parse("f5+l5").split(Tie::group), 3, {PositionRule::paper, PositionRule::pyreft}) ==
+          std::vector<Rows>{{0}, {2}});
 }
 
 TEST_CASE("splitting by tie keeps texts that parse back") {
@@ -159,7 +162,8 @@ TEST_CASE("the members of a split are the whole, at every prompt length") {
         for (auto tie : {Tie::group, Tie::position}) {
           Rows joined;
           dropped_members = 0;
-          for (const auto& rows : resolve_disjoint(whole.split(tie), n, rule, &dropped_members)) {
+          const auto members = whole.split(tie);
+          for (const auto& rows : resolve_disjoint(members, n, std::vector<PositionRule>(members.size(), rule), &dropped_members)) {
             if (tie == Tie::position) REQUIRE(rows.size() <= 1);
             joined.insert(joined.end(), rows.begin(), rows.end());
           }

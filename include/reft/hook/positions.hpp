@@ -279,16 +279,17 @@ inline std::vector<Positions> Positions::split(Tie tie) const {
   return parts;
 }
 
-/// The same for several expressions of one site: part i's indices, where an earlier part keeps a shared index.
+/// The same for several expressions of one site, each with its rule: part i's indices, where an earlier part keeps a
+/// shared index.
 inline std::vector<std::vector<int64_t>> resolve_disjoint(const std::vector<Positions>& parts, int64_t prompt_length,
-                                                          PositionRule rule, int64_t* dropped = nullptr) {
+                                                          const std::vector<PositionRule>& rules, int64_t* dropped = nullptr) {
   if (prompt_length < 0) fail<ConfigError>("resolve_positions", "expected a prompt length, got {}", prompt_length);
   std::vector<std::vector<int64_t>> rows(parts.size());
   std::vector<bool> taken(static_cast<std::size_t>(prompt_length), false);
   int64_t outside = 0;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     for (const auto& term : parts[i].terms()) {
-      const auto span = detail::span_of(term, prompt_length, rule);
+      const auto span = detail::span_of(term, prompt_length, rules[i]);
       const int64_t begin = std::clamp<int64_t>(span.begin, 0, prompt_length);
       const int64_t end = std::clamp<int64_t>(span.end, begin, prompt_length);
       outside += std::max<int64_t>(span.end - span.begin, 0) - (end - begin);
@@ -304,7 +305,7 @@ inline std::vector<std::vector<int64_t>> resolve_disjoint(const std::vector<Posi
 }
 
 inline std::vector<int64_t> Positions::resolve(int64_t prompt_length, PositionRule rule, int64_t* dropped) const {
-  return resolve_disjoint({*this}, prompt_length, rule, dropped).front();
+  return resolve_disjoint({*this}, prompt_length, {rule}, dropped).front();
 }
 
 }  // namespace reft
