@@ -94,12 +94,15 @@ inline torch::Dtype load_dtype(const LoadOptions& options, torch::Dtype stored) 
   return stored == torch::kFloat16 && options.device.is_cpu() ? torch::kFloat32 : stored;
 }
 
+inline void check_stored_shape(const std::string& name, torch::IntArrayRef expected, torch::IntArrayRef stored) {
+  if (stored != expected) {
+    fail<CheckpointError>("load_causal_lm", "{}: expected shape {}, got {}", name, c10::str(expected), c10::str(stored));
+  }
+}
+
 /// Copies one file tensor into its slot, converting dtype and device on the way.
 inline void fill_slot(const WeightSlot& slot, const torch::Tensor& source) {
-  if (source.sizes() != torch::IntArrayRef(slot.shape)) {
-    fail<CheckpointError>("load_causal_lm", "{}: expected shape {}, got {}", slot.name, c10::str(torch::IntArrayRef(slot.shape)),
-                          c10::str(source.sizes()));
-  }
+  check_stored_shape(slot.name, slot.shape, source.sizes());
   slot.view().copy_(source);
 }
 
@@ -113,7 +116,18 @@ inline CausalLM load_hugging_face(const std::filesystem::path& folder, const Loa
     if (view == nullptr) fail<CheckpointError>("load_causal_lm", "{}: tensor {} is missing", folder.string(), name);
     return *view;
   };
-  const torch::Dtype dtype = load_dtype(options, torch_dtype(require("model.embed_tokens.weight")));
+  // A config's sizes are believed, and memory asked for, only where the files bear them out.
+  const std::string last_block = fmt::format("model.layers.{}.", config.num_hidden_layers - 1);
+  const std::pair<std::string, std::vector<int64_t>> largest[] = {
+      {"model.embed_tokens.weight", {config.vocab_size, config.hidden_size}},
+      {last_block + "self_attn.q_proj.weight", {config.query_width(), config.hidden_size}},
+      {last_block + "mlp.gate_proj.weight", {config.intermediate_size, config.hidden_size}}};
+  for (const auto& [name, shape] : largest) check_stored_shape(name, shape, require(name).shape);
+  const torch::Dtype stored = torch_dtype(require("model.embed_tokens.weight"));
+  if (!c10::isFloatingType(stored)) {
+    fail<CheckpointError>("load_causal_lm", "{}: expected weights of a float dtype, got {}", folder.string(), c10::toString(stored));
+  }
+  const torch::Dtype dtype = load_dtype(options, stored);
   CausalLM model(config, torch::TensorOptions(dtype).device(options.device));
   std::set<std::string> known{"lm_head.weight"};
   for (const WeightSlot& slot : model->weight_slots()) {
