@@ -52,7 +52,8 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
     const auto saved = ctx->get_saved_variables();
     torch::autograd::variable_list result(5);
     for (size_t i = 0; i < 2; ++i) {
-      if (saved[i].defined()) result[i] = saved[i] * gradients[0].to(saved[i].scalar_type());
+      // A scalar keeps its own precision in a product; rounded first, 1/count would bias the whole gradient.
+      if (saved[i].defined()) result[i] = saved[i] * gradients[0];
     }
     return result;
   }
