@@ -34,7 +34,7 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
     const torch::Tensor gradient = gradients[0].to(inverse.scalar_type());
     const torch::Tensor normed = x.to(inverse.scalar_type()) * inverse;
     torch::autograd::variable_list result(3);
-    if (ctx->needs_input_grad(1)) result[1] = (gradient * normed).flatten(0, -2).sum(0).to(weight.scalar_type());
+    if (ctx->needs_input_grad(1)) result[1] = (gradient * normed).reshape({-1, weight.size(0)}).sum(0).to(weight.scalar_type());
     if (ctx->needs_input_grad(0)) {
       torch::Tensor u = gradient * weight;
       const torch::Tensor projection = (u * normed).mean(-1, /*keepdim=*/true);
