@@ -138,7 +138,8 @@ class HookPoint {
 
   torch::Tensor run(torch::Tensor h, const ForwardContext& context, Columns columns) const {
     h = context.apply_actions(site_, std::move(h), columns);
-    for (const auto& [id, hook] : hooks_->entries) h = call_hook(hook, std::move(h), context, columns);
+    const auto entries = hooks_->entries;  // a copy: a hook may drop itself
+    for (const auto& [id, hook] : entries) h = call_hook(hook, std::move(h), context, columns);
     context.store(site_, h, columns);
     return h;
   }

@@ -23,7 +23,7 @@ class Layout {
 
   /// @param lengths       (B) tokens of each sequence in this forward, each >= 1.
   /// @param past_lengths  (B) tokens already in the KV cache before them; empty means none.
-  /// @throws ShapeError for an empty batch, a length < 1, or a past of another size.
+  /// @throws ShapeError for an empty batch, a length < 1, a past < 0 or of another size.
   static Layout ragged(std::vector<int64_t> lengths, torch::Device device = torch::kCPU,
                        std::vector<int64_t> past_lengths = {}) {
     return Layout(std::move(lengths), 0, device, std::move(past_lengths));
@@ -32,6 +32,7 @@ class Layout {
   /// @param lengths  (B) real tokens of each row of the (B, T) grid, each in 1..T.
   /// @throws ShapeError as `ragged`, or for a length beyond T.
   static Layout padded(std::vector<int64_t> lengths, int64_t padded_length, torch::Device device = torch::kCPU) {
+    if (padded_length < 1) fail<ShapeError>("Layout", "expected a padded length >= 1, got {}", padded_length);
     return Layout(std::move(lengths), padded_length, device, {});
   }
 
@@ -81,6 +82,9 @@ class Layout {
 
   void check_length(size_t i) const {
     if (lengths_[i] < 1) fail<ShapeError>("Layout", "sequence {}: expected a length >= 1, got {}", i, lengths_[i]);
+    if (past_length(static_cast<int64_t>(i)) < 0) {
+      fail<ShapeError>("Layout", "sequence {}: expected a past of >= 0 tokens, got {}", i, past_lengths_[i]);
+    }
     if (padded_length_ > 0 && lengths_[i] > padded_length_) {
       fail<ShapeError>("Layout", "sequence {}: expected a length <= {}, got {}", i, padded_length_, lengths_[i]);
     }
