@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <cmath>
+
 namespace reft::test {
 
 /// max |a − b| / max |b|, in float64: one tolerance then serves tensors of any scale.
