@@ -21,7 +21,6 @@ need() {
   for path; do [ -e "$path" ] || skip "$path is missing"; done
 }
 
-# program NAME: its path, or an end of the test.
 for program in activations alpaca_sft generate tokenize; do
   [ -x "$bin/$program" ] || fail "$bin/$program is not built"
 done

@@ -153,6 +153,7 @@ def make(work, shared):
     transformers.utils.logging.disable_progress_bar()
     stories = os.path.join(work, "tinystories")
     shutil.copytree(os.path.join(shared, "assets/models/tinystories656k_hf"), os.path.join(stories, "model"))
+    os.chmod(os.path.join(stories, "model"), 0o755)  # test data may be read-only, and this must be removable
     make_case(peers_common, stories, 48)
     for name, (flags, length) in CASES.items():
         make_folder(pyreft_ref, os.path.join(work, name, "model"), flags)
