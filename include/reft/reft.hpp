@@ -22,8 +22,11 @@
 #include "reft/io/llama2c.hpp"
 #include "reft/io/mapped_file.hpp"
 #include "reft/io/near_names.hpp"
+#include "reft/io/pickle.hpp"
 #include "reft/io/safetensors.hpp"
 #include "reft/io/safetensors_torch.hpp"
+#include "reft/io/torch_zip.hpp"
+#include "reft/io/zip.hpp"
 
 // hook: where hidden states are seen and edited
 #include "reft/hook/hook_point.hpp"
