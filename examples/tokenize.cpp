@@ -7,7 +7,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
-#include <vector>
 
 #include "reft/io/mapped_file.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
@@ -17,22 +16,18 @@ namespace {
 
 struct Settings {
   std::filesystem::path model;
-  std::string text, file;
-  std::vector<int64_t> ids;
+  std::string text, file, decode;
   bool no_special = false;
 };
 
-/// The flags every program takes; none of them changes a token.
+/// The flags every program takes.
 void add_machine_flags(CLI::App& app) {
-  const char* group = "Accepted as by the other programs, without effect";
+  const std::string option_help = "as in the other programs; changes no token";
+  const std::string flag_help = "no progress on standard error; there is none";
   for (const char* name : {"--device", "--dtype", "--threads", "--seed"}) {
-    app.add_option_function<std::string>(
-           name, [](const std::string&) {}, "")
-        ->group(group);
+    app.add_option(name, option_help)->group("Machine");
   }
-  app.add_flag_function(
-         "--quiet", [](int64_t) {}, "")
-      ->group(group);
+  app.add_flag("--quiet", flag_help)->group("Machine");
 }
 
 /// Exactly one of the three inputs must be given.
@@ -41,9 +36,8 @@ void add_flags(CLI::App& app, Settings& settings) {
   CLI::Option_group* input = app.add_option_group("Input");
   input->add_option("--text", settings.text, "text to encode");
   input->add_option("--file", settings.file, "file whose whole content is encoded");
-  input->add_option("--decode", settings.ids, "ids to turn into text, as 1,2,3; special tokens are left out")
-      ->delimiter(',')
-      ->check(CLI::NonNegativeNumber);
+  input->add_option("--decode", settings.decode, "ids to turn into text, \"1,2,3\"; special tokens are left out")
+      ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
   input->require_option(1);
   app.add_flag("--no-special", settings.no_special, "without the special tokens the tokenizer puts around a text");
   add_machine_flags(app);
@@ -58,7 +52,7 @@ int main(int argc, char** argv) {
   return reft::program::run(app, argc, argv, [&] {
     const reft::Tokenizer tokenizer = reft::load_tokenizer(settings.model);
     if (app.count("--decode") > 0) {
-      fmt::print("{}\n", tokenizer.decode(settings.ids));
+      fmt::print("{}\n", tokenizer.decode(reft::program::parse_tokens(settings.decode)));
       return 0;
     }
     const auto file = app.count("--file") > 0 ? reft::MappedFile::open(settings.file) : nullptr;
