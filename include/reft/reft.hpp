@@ -26,6 +26,7 @@
 #include "reft/io/safetensors.hpp"
 #include "reft/io/safetensors_torch.hpp"
 #include "reft/io/torch_zip.hpp"
+#include "reft/io/torch_zip_torch.hpp"
 #include "reft/io/zip.hpp"
 
 // hook: where hidden states are seen and edited
@@ -60,6 +61,9 @@
 
 // checkpoint: adapters on disk
 #include "reft/checkpoint/adapter.hpp"
+#include "reft/checkpoint/any_adapter.hpp"
+#include "reft/checkpoint/pyreft.hpp"
+#include "reft/checkpoint/pyreft_key.hpp"
 
 // tokenizer: text to ids and back
 #include "reft/tokenizer/added_tokens.hpp"
