@@ -52,7 +52,7 @@ TEST_CASE("no n-gram comes twice") {
   CHECK(sampler.next(logits, std::vector<int64_t>{1, 2}) == 3);
 }
 
-TEST_CASE("options that cannot be meant are refused") {
+TEST_CASE("sampling options that cannot be meant are refused") {
   const auto refusal = [](reft::SamplingOptions options) { return reft::test::error_text([&] { reft::TokenSampler sampler(options); }); };
   CHECK(refusal({.temperature = -1.0}) == "[reft::SamplingOptions] expected a temperature of 0 or more, got -1");
   CHECK(refusal({.top_p = 0.0}) == "[reft::SamplingOptions] expected a top_p above 0 and up to 1, got 0");

@@ -218,7 +218,7 @@ TEST_CASE("a loss that is not finite stops the run, naming step and site, and no
   CHECK(reft::test::entry_count(folder.path()) == 0);
 }
 
-TEST_CASE("options that cannot be meant are refused") {
+TEST_CASE("trainer options that cannot be meant are refused") {
   Model model = tiny_reft(reft::test::tiny_model());
   CHECK(reft::test::error_text([&] { train(model, {}, {}); }) == "[reft::Trainer] expected at least one example, got none");
   CHECK(reft::test::error_text([&] { train(model, some_examples(2), {.accumulate = 0}); }) ==
