@@ -1,12 +1,13 @@
 // Writes the activations of chosen sites, after the edits of an adapter if one is given: one float32 tensor a site.
-#include "reft/checkpoint/adapter.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
+#include "support/adapter.hpp"
 #include "support/program.hpp"
 
 namespace {
 
 struct Settings {
-  std::string model, adapter, prompt, tokens, sites, output;
+  std::string model, prompt, tokens, sites, output;
+  reft::program::AdapterFlags adapter;
   bool list_sites = false;
 };
 
@@ -62,7 +63,7 @@ int run(const Settings& settings, const reft::program::Common& common) {
     for (const reft::Site& site : all_sites(base)) fmt::print("{} {}\n", to_string(site), base->width(site));
     return 0;
   }
-  if (!settings.adapter.empty()) reft::load_adapter(model, settings.adapter);
+  settings.adapter.attach(model);
   model.eval();
   const std::vector<reft::Site> sites = parse_sites(settings.sites);
   for (const reft::Site& site : sites) (void)base->width(site);  // refuses what the model does not have
@@ -85,7 +86,7 @@ int main(int argc, char** argv) {
   Settings settings;
   reft::program::Common common;
   app.add_option("--model", settings.model, "base: a Hugging Face folder or a llama2.c file")->required();
-  app.add_option("--adapter", settings.adapter, "adapter folder to attach");
+  settings.adapter.add_to(app);
   auto* tokens = app.add_option("--tokens", settings.tokens, "token ids, \"1,2,3\"")
                      ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
   auto* prompt = app.add_option("--prompt", settings.prompt, "text, tokenized by the model's tokenizer")->excludes(tokens);

@@ -74,7 +74,7 @@ void apply_embedded_recipe(CLI::App& app, Settings& settings) {
     if (app.count(flag) == 0) value = recipe;
   };
   settings.interventions.set_defaults("f4+l4", "all", 4);
-  set_default("--epochs", settings.training.epochs, 10);
+  set_default("--epochs", settings.training.epochs, 6);
   set_default("--batch-size", settings.training.batch_size, 16);
   set_default("--learning-rate", settings.training.learning_rate, 1e-2);
 }
@@ -82,7 +82,7 @@ void apply_embedded_recipe(CLI::App& app, Settings& settings) {
 /// An adapter to go on from brings the wording it was trained with.
 void take_template(const CLI::App& app, Settings& settings) {
   const std::string& adapter = settings.interventions.init_adapter();
-  if (adapter.empty()) return;
+  if (adapter.empty() || reft::is_pyreft_folder(adapter)) return;
   const std::string stored = reft::read_adapter_config(adapter).info.prompt_template;
   if (stored.empty()) return;
   if (app.count("--template") > 0 && settings.prompt_template != stored) {

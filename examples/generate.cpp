@@ -3,16 +3,17 @@
 #include <fstream>
 #include <iostream>
 
-#include "reft/checkpoint/adapter.hpp"
 #include "reft/data/prompt_template.hpp"
 #include "reft/generate/generate.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
+#include "support/adapter.hpp"
 #include "support/program.hpp"
 
 namespace {
 
 struct Settings {
-  std::string model, adapter, prompt, prompt_file, tokens, prompt_template = "none";
+  std::string model, prompt, prompt_file, tokens, prompt_template;
+  reft::program::AdapterFlags adapter;
   reft::GenerateOptions generation;
   bool json = false, interactive = false;
 };
@@ -24,7 +25,13 @@ class Generator {
     if (std::filesystem::exists(std::filesystem::path(settings.model) / "tokenizer.json")) {
       tokenizer_ = reft::load_tokenizer(settings.model);
     }
-    if (!settings.adapter.empty()) reft::load_adapter(model_, settings.adapter);
+    const reft::AdapterInfo adapter = settings.adapter.attach(model_);
+    // An adapter is best asked in the wording it was trained with.
+    for (const std::string& name : {settings.prompt_template, adapter.prompt_template, std::string("none")}) {
+      if (name.empty()) continue;
+      template_ = reft::parse_prompt_template(name);
+      break;
+    }
   }
 
   const reft::Tokenizer& tokenizer() const {
@@ -35,7 +42,7 @@ class Generator {
   }
 
   std::vector<int64_t> encode(const std::string& text) const {
-    return tokenizer().encode(reft::render_prompt(reft::parse_prompt_template(settings_.prompt_template), text));
+    return tokenizer().encode(reft::render_prompt(template_, text));
   }
 
   void print(const std::vector<int64_t>& prompt) {
@@ -79,6 +86,7 @@ class Generator {
   const Settings& settings_;
   reft::ReftModel<reft::CausalLM> model_;
   std::optional<reft::Tokenizer> tokenizer_;
+  reft::PromptTemplate template_ = reft::PromptTemplate::none;
 };
 
 /// One prompt a line, as text or as {"prompt": …}.
@@ -110,7 +118,7 @@ int main(int argc, char** argv) {
   Settings settings;
   reft::program::Common common;
   app.add_option("--model", settings.model, "base: a Hugging Face folder or a llama2.c file")->required();
-  app.add_option("--adapter", settings.adapter, "adapter folder to attach");
+  settings.adapter.add_to(app);
   auto* source = app.add_option_group("Prompt", "one of these");
   source->add_option("--prompt", settings.prompt, "one prompt");
   source->add_option("--prompt-file", settings.prompt_file, "one prompt a line; a .jsonl file has one {\"prompt\": …} a line");
@@ -118,7 +126,7 @@ int main(int argc, char** argv) {
       ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
   source->add_flag("--interactive", settings.interactive, "a prompt a line from standard input, answers as they come");
   source->require_option(1);
-  app.add_option("--template", settings.prompt_template, "wording laid around a prompt: none or alpaca")->capture_default_str()
+  app.add_option("--template", settings.prompt_template, "wording laid around a prompt: none or alpaca (default: the adapter's, else none)")
       ->check(reft::program::checked_by([](const std::string& text) { reft::parse_prompt_template(text); }));
   reft::SamplingOptions& sampling = settings.generation.sampling;
   const auto option = [&](const char* name, auto& value, const char* help) {

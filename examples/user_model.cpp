@@ -9,6 +9,7 @@
 #include <iostream>
 
 #include "reft/reft_model.hpp"
+#include "support/command_line.hpp"
 
 namespace {
 
@@ -70,9 +71,7 @@ double accuracy(const torch::Tensor& logits, const torch::Tensor& sequences) {
   return (logits.argmax(-1) == sequences.narrow(1, 1, kLength)).to(torch::kFloat64).mean().item<double>();
 }
 
-}  // namespace
-
-int main() {
+int teach_counting_down() {
   torch::manual_seed(1);
   const int64_t batch_size = 32;
   const reft::Layout layout = reft::Layout::padded(batch_size, kLength);  // (B, T, D) seen as (B·T, D)
@@ -113,4 +112,11 @@ int main() {
   }
   std::cout << "largest |R Rᵀ - I|:    " << error << "\n";
   return error < 1e-5 ? 0 : 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("ReFT on a transformer of your own: a small one that counts up learns to count down.");
+  return reft::program::run(app, argc, argv, teach_counting_down);
 }

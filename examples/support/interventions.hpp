@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "reft/checkpoint/adapter.hpp"
+#include "reft/checkpoint/any_adapter.hpp"
 #include "reft/reft_model.hpp"
 #include "support/command_line.hpp"
 
@@ -52,7 +52,7 @@ class InterventionFlags {
     option("--dropout-on", dropout_on_, "state (the whole new hidden state, as pyreft) or edit")
         ->check(checked_by([](const std::string& text) { parse_dropout_on(text); }));
     option("--activation", activation_, "applied to W h + b")->check(checked_by([](const std::string& text) { activation_function(text); }));
-    app.add_flag("--projection-bias", projection_bias_, "a bias c in R h + c (noreft)")->group(group);
+    options_.push_back(app.add_flag("--projection-bias", projection_bias_, "a bias c in R h + c (noreft)")->group(group));
     option("--component", component_, "where in the layer")->check(checked_by([](const std::string& text) { parse_component(text); }));
     option("--phase", phase_, "prompt, decode or every")->check(checked_by([](const std::string& text) { parse_phase(text); }));
     option("--position-rule", position_rule_, "paper or pyreft: how short prompts shrink the groups")
@@ -74,7 +74,9 @@ class InterventionFlags {
   /// @throws ConfigError for contradictions and for what the model does not have.
   template <class Base>
   void attach(ReftModel<Base>& model) const {
-    if (!init_adapter_.empty()) {
+    if (!init_adapter_.empty() && is_pyreft_folder(init_adapter_)) {
+      attach_pyreft(model);
+    } else if (!init_adapter_.empty()) {
       check_agreement(read_adapter_config(init_adapter_), static_cast<int>(model.base()->num_layers()));
       load_adapter(model, init_adapter_);
     } else if (!config_.empty()) {
@@ -101,6 +103,18 @@ class InterventionFlags {
   nlohmann::json options() const {
     return {{"rank", rank_}, {"dropout", dropout_}, {"dropout_on", dropout_on_}, {"activation", activation_},
             {"projection_bias", projection_bias_}};
+  }
+
+  /// What pyreft does not store comes from the flags; what it does store may not be given too.
+  template <class Base>
+  void attach_pyreft(ReftModel<Base>& model) const {
+    for (const char* flag : {"--intervention", "--layers", "--rank", "--component", "--phase", "--projection-bias"}) {
+      if (given(flag)) fail<ConfigError>("--init-adapter", "{} is given too, but {} says it itself", flag, init_adapter_);
+    }
+    PyreftOptions pyreft{.positions = given("--positions") ? positions_ : "", .activation = activation_, .dropout = dropout_};
+    if (given("--tie")) pyreft.tie = parse_tie(tie_);
+    if (given("--position-rule")) pyreft.position_rule = parse_position_rule(position_rule_);
+    load_pyreft(model, init_adapter_, pyreft);
   }
 
   template <class Base>
