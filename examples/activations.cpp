@@ -11,28 +11,6 @@ struct Settings {
   bool list_sites = false;
 };
 
-/// Every site of the model, in the order a forward reaches them, layer by layer.
-std::vector<reft::Site> all_sites(const reft::CausalLM& model) {
-  using reft::Component;
-  std::vector<reft::Site> sites{{{}, Component::embedding_output, {}}};
-  const auto& config = model->config();
-  for (int layer = 0; layer < config.num_hidden_layers; ++layer) {
-    for (const Component component :
-         {Component::block_input, Component::attention_input, Component::query_output, Component::key_output, Component::value_output,
-          Component::attention_value_output, Component::attention_output, Component::mlp_input, Component::mlp_activation,
-          Component::mlp_output, Component::block_output}) {
-      sites.push_back({layer, component, {}});
-      if (component != Component::attention_value_output) continue;
-      for (int head = 0; head < config.num_attention_heads; ++head) {
-        sites.push_back({layer, Component::head_attention_value_output, head});
-      }
-    }
-  }
-  sites.push_back({{}, Component::final_norm_output, {}});
-  sites.push_back({{}, Component::logits, {}});
-  return sites;
-}
-
 std::vector<reft::Site> parse_sites(std::string_view text) {
   std::vector<reft::Site> sites;
   for (size_t start = 0; start <= text.size();) {
@@ -60,7 +38,7 @@ int run(const Settings& settings, const reft::program::Common& common) {
   reft::ReftModel<reft::CausalLM> model(reft::load_causal_lm(settings.model, common.load_options()));
   const reft::CausalLM& base = model.base();
   if (settings.list_sites) {
-    for (const reft::Site& site : all_sites(base)) fmt::print("{} {}\n", to_string(site), base->width(site));
+    for (const reft::Site& site : base->sites()) fmt::print("{} {}\n", to_string(site), base->width(site));
     return 0;
   }
   settings.adapter.attach(model);

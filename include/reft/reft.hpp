@@ -51,9 +51,13 @@
 #include "reft/model/families.hpp"
 #include "reft/model/kv_cache.hpp"
 #include "reft/model/loading.hpp"
+#include "reft/model/mixture_of_experts.hpp"
 #include "reft/model/mlp.hpp"
+#include "reft/model/norm.hpp"
 #include "reft/model/rope.hpp"
+#include "reft/model/transformer.hpp"
 #include "reft/model/transformer_config.hpp"
+#include "reft/model/weight_names.hpp"
 #include "reft/model/weights.hpp"
 
 // where a base and its interventions meet

@@ -23,7 +23,7 @@ using torch::Tensor;
 reft::TransformerConfig general_config() {
   reft::TransformerConfig config = reft::test::tiny_config();
   config.head_dim = 16;
-  config.attention_bias = config.mlp_bias = true;
+  config.attention_bias = config.attention_output_bias = config.mlp_bias = true;
   config.tie_word_embeddings = false;
   return config;
 }
@@ -146,7 +146,7 @@ TEST_CASE("a forward with nothing attached is the plain computation, written out
     return weights.contains(name + ".bias") ? y + weights.at(name + ".bias") : y;
   };
   const auto norm = [&](const Tensor& x, const std::string& name) {
-    return x / (x.square().mean(-1, true) + config.rms_norm_eps).sqrt() * weights.at(name + ".weight");
+    return x / (x.square().mean(-1, true) + config.norm_eps).sqrt() * weights.at(name + ".weight");
   };
   const int64_t T = 5, E = config.head_dim, H = config.num_attention_heads, K = config.num_key_value_heads;
   const Tensor exponents = torch::arange(0, E / 2, torch::kFloat64) * (-2.0 / static_cast<double>(E));

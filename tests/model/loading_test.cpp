@@ -153,15 +153,19 @@ TEST_CASE("rope frequencies: plain, stretched, and blended as Llama 3 does") {
 TEST_CASE("config.json: what cannot be read is named") {
   struct Case { json changes; std::string text; };
   const std::vector<Case> cases{
-      {{{"architectures", {"GPT2LMHeadModel"}}, {"model_type", "gpt2"}},
-       "[reft::read_config] architecture \"GPT2LMHeadModel\" (model_type \"gpt2\"): expected one of LlamaForCausalLM"},
       {{{"hidden_size", nullptr}}, "[reft::read_config] config.json: hidden_size is missing"},
       {{{"vocab_size", nullptr}}, "[reft::read_config] config.json: vocab_size is missing"},
       {{{"hidden_size", "wide"}}, "[reft::read_config] config.json: hidden_size = \"wide\" is not of the expected type"},
       {{{"tie_word_embeddings", "yes"}}, "[reft::read_config] config.json: tie_word_embeddings = \"yes\" is not of the expected type"},
       {{{"architectures", "LlamaForCausalLM"}}, "[reft::read_config] config.json: architectures = \"LlamaForCausalLM\" is not of the expected type"},
       {{{"rope_scaling", "linear"}}, "[reft::read_config] config.json: rope_scaling is not an object"},
-      {{{"rope_scaling", {{"rope_type", "yarn"}, {"factor", 2.0}}}}, "[reft::read_config] rope scaling \"yarn\": expected default, linear, dynamic or llama3"},
+      {{{"rope_scaling", {{"rope_type", "spiral"}, {"factor", 2.0}}}},
+       "[reft::read_config] rope scaling \"spiral\": expected default, linear, dynamic, llama3, yarn or longrope"},
+      {{{"rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1.0}}, {"long_factor", {2.0}}}}},
+       "[reft::TransformerConfig] rope scaling longrope: expected 4 factors, got 1"},
+      {{{"quantization_config", {{"quant_method", "gptq"}, {"bits", 4}}}},
+       "[reft::read_config] the weights are quantized (gptq); expected weights of a float dtype, because interventions need gradients through "
+       "every layer. Use the unquantized model this one was made from"},
       {{{"rope_scaling", {{"rope_type", "linear"}}}}, "[reft::read_config] config.json: factor is missing"},
       {{{"num_attention_heads", 0}}, "[reft::TransformerConfig] num_attention_heads: expected a positive number, got 0"},
       {{{"num_key_value_heads", 3}}, "[reft::TransformerConfig] expected num_attention_heads to be a multiple of num_key_value_heads, got 4 and 3"},
@@ -171,6 +175,10 @@ TEST_CASE("config.json: what cannot be read is named") {
   for (const auto& [changes, text] : cases) {
     CHECK(error_text([&] { reft::parse_config(with(minimal_config(), changes)); }) == text);
   }
+  const std::string unknown = error_text([] { reft::parse_config(with(minimal_config(), {{"architectures", {"MambaForCausalLM"}}, {"model_type", "mamba"}})); });
+  CHECK(contains(unknown, "[reft::read_config] architecture \"MambaForCausalLM\" (model_type \"mamba\"): expected one of LlamaForCausalLM, "));
+  // A family's name alone is not enough: another family's may begin with it, and not every head is one of ours.
+  CHECK(contains(error_text([] { reft::parse_config(with(minimal_config(), {{"architectures", {"LlamaForTokenClassification"}}})); }), "expected one of"));
   CHECK(error_text([] { reft::parse_config(json::array()); }) == "[reft::read_config] config.json: expected an object");
   const TemporaryFolder folder;
   CHECK(error_text([&] { reft::read_config(folder.path()); }) ==
@@ -184,7 +192,7 @@ TEST_CASE("save and load return the model, bit by bit, tied or not, with biases,
   const bool tied = GENERATE(true, false);
   auto config = reft::test::tiny_config();
   config.tie_word_embeddings = tied;
-  config.attention_bias = config.mlp_bias = !tied;
+  config.attention_bias = config.attention_output_bias = config.mlp_bias = !tied;
   config.bos_token_id = 1;
   config.eos_token_ids = {2};
   reft::CausalLM model = reft::test::tiny_model(config);
@@ -239,6 +247,36 @@ TEST_CASE("shards with an index are one model; a tied file may hold its matrix a
   CHECK(torch::equal(logits_of(reft::load_causal_lm(folder / "head"), kIds), expected));
 }
 
+TEST_CASE("what torch.save wrote is the same model, whole or in shards, with the base's prefix or without") {
+  const reft::CausalLM model = reft::test::tiny_model();
+  const Tensor expected = logits_of(model, kIds);
+  const Tensors tensors = tensors_of(model);
+  const TemporaryFolder folder;
+  const auto prepare = [&](const char* name) {
+    std::filesystem::create_directories(folder / name);
+    std::ofstream(folder / name / "config.json") << minimal_config();
+    return folder / name;
+  };
+  reft::save_torch_tensors(prepare("whole") / "pytorch_model.bin", tensors);
+  CHECK(torch::equal(logits_of(reft::load_causal_lm(folder / "whole"), kIds), expected));
+
+  Tensors shards[2], bare;
+  json index{{"weight_map", json::object()}};
+  for (const auto& [name, tensor] : tensors) {
+    const int shard = contains(name, "layers.1") ? 1 : 0;
+    shards[shard][name] = tensor;
+    index["weight_map"][name] = fmt::format("part{}.bin", shard);
+    bare[name.substr(std::string("model.").size())] = tensor;
+  }
+  const auto sharded = prepare("sharded");
+  for (int i = 0; i < 2; ++i) reft::save_torch_tensors(sharded / fmt::format("part{}.bin", i), shards[i]);
+  std::ofstream(sharded / "pytorch_model.bin.index.json") << index;
+  CHECK(torch::equal(logits_of(reft::load_causal_lm(sharded), kIds), expected));
+
+  reft::save_torch_tensors(prepare("bare") / "pytorch_model.bin", bare);
+  CHECK(torch::equal(logits_of(reft::load_causal_lm(folder / "bare"), kIds), expected));
+}
+
 TEST_CASE("damaged folders are refused with the tensor's name") {
   const Tensors good = tensors_of(reft::test::tiny_model());
   const TemporaryFolder folder;
@@ -271,7 +309,7 @@ TEST_CASE("damaged folders are refused with the tensor's name") {
   CHECK(contains(error_text([&] { reft::load_causal_lm(folder.path()); }), file.string()));
   std::filesystem::remove(file);
   CHECK(error_text([&] { reft::load_causal_lm(folder.path()); }) ==
-        fmt::format("[reft::load_causal_lm] {}: expected model.safetensors or model.safetensors.index.json", where));
+        fmt::format("[reft::load_causal_lm] {}: expected model.safetensors or model.safetensors.index.json, or pytorch_model.bin", where));
   CHECK(error_text([&] { reft::load_causal_lm(folder / "none"); }) == fmt::format("[reft::load_causal_lm] {}: no such file or folder", (folder / "none").string()));
   CHECK(error_text([] { reft::parse_dtype("int8"); }) == "[reft::parse_dtype] \"int8\": expected float32, bfloat16 or float16");
 }

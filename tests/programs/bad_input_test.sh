@@ -151,8 +151,8 @@ bad_models() {
   expect_error 1 "num_attention_heads" "${logits[@]}" --model "$folder"
   broken act; rewrite_json "$folder/config.json" 'o["hidden_act"] = "sine"'
   expect_error 1 '"sine"' "${logits[@]}" --model "$folder"
-  broken rope; rewrite_json "$folder/config.json" 'o["rope_scaling"] = {"rope_type": "yarn", "factor": 2.0}'
-  expect_error 1 '"yarn"' "${logits[@]}" --model "$folder"
+  broken rope; rewrite_json "$folder/config.json" 'o["rope_scaling"] = {"rope_type": "spiral", "factor": 2.0}'
+  expect_error 1 '"spiral"' "${logits[@]}" --model "$folder"
 
   broken wordless; rm "$folder/tokenizer.json"
   expect_error 1 "tokenizer.json" "${sft[@]}" --model "$folder" --data "$alpaca"

@@ -260,12 +260,12 @@ TEST_CASE("attention is the softmax formula within every sequence, none across")
   check_operator(ours, formula, {random({N, c.heads, E}, 1), random({N, c.key_value_heads, E}, 2), random({N, c.key_value_heads, E}, 3)});
 }
 
-TEST_CASE("causal_attention: queries are the last of the keys") {
+TEST_CASE("attention: queries are the last of the keys") {
   const Tensor q = random({2, 4, 5, 8}, 1), k = random({2, 2, 5, 8}, 2), v = random({2, 2, 5, 8}, 3);
-  const Tensor whole = reft::causal_attention(q, k, v);
+  const Tensor whole = reft::attention(q, k, v);
   for (const int64_t last : {1, 2, 4}) {
     INFO(last << " queries");
-    CHECK(relative_distance(reft::causal_attention(q.narrow(2, 5 - last, last), k, v), whole.narrow(2, 5 - last, last)) < 1e-12);
+    CHECK(relative_distance(reft::attention(q.narrow(2, 5 - last, last), k, v), whole.narrow(2, 5 - last, last)) < 1e-12);
   }
 }
 

@@ -4,11 +4,13 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "reft/hook/hook_point.hpp"
 #include "reft/model/kv_cache.hpp"
+#include "reft/model/norm.hpp"
 #include "reft/model/transformer_config.hpp"
 #include "reft/model/weights.hpp"
 #include "reft/tensor/attention.hpp"
@@ -19,22 +21,26 @@ namespace reft {
 /// What all blocks of one forward share.
 struct BlockInputs {
   const ForwardContext& context;
-  RotaryTable rotary;         // (N, E/2) twice
+  RotaryTable rotary;         // (N, rotary_dim/2) twice, of layers that see everything
+  RotaryTable local_rotary;   // the same for layers with a window, where a family tells them apart
   KvCache* cache = nullptr;   // or none
 };
 
-/// Grouped-query self-attention with rotary positions, over flat rows.
-///   o( softmax(rot(q) rot(k)ᵀ / √E + causal) v ),   [q | k | v] = W_qkv x
+/// Grouped-query self-attention over flat rows.
+///   o( softmax(rot(q) rot(k)ᵀ · scale + mask) v ),   [q | k | v] = W_qkv x,   q and k normed where a family does so
 class Attention : public torch::nn::Module {
  public:
   Attention(const TransformerConfig& config, int layer, torch::TensorOptions options)
-      : config_(config), layer_(layer) {
-    const int64_t merged = config.query_width() + 2 * config.key_value_width();
-    qkv_ = register_parameter("qkv", torch::empty({merged, config.hidden_size}, options));
+      : config_(config), layer_(layer), rotation_(config.has_rotary() ? config.layer(layer).rotary : LayerSwitches::Rotary::none) {
+    scores_ = {config.score_scale(), config.layer(layer).window, config.attn_logit_softcapping, config.causal};
+    qkv_ = register_parameter("qkv", torch::empty({config.merged_width(), config.hidden_size}, options));
     o_ = register_parameter("o", torch::empty({config.hidden_size, config.query_width()}, options));
-    if (config.attention_bias) {
-      qkv_bias_ = register_parameter("qkv_bias", torch::empty({merged}, options));
-      o_bias_ = register_parameter("o_bias", torch::empty({config.hidden_size}, options));
+    if (config.attention_bias) qkv_bias_ = register_parameter("qkv_bias", torch::empty({config.merged_width()}, options));
+    if (config.attention_output_bias) o_bias_ = register_parameter("o_bias", torch::empty({config.hidden_size}, options));
+    if (const int64_t width = config.query_key_norm; width != 0) {
+      const bool whole = width == TransformerConfig::kWholeRow;
+      query_norm_ = register_module("query_norm", std::make_shared<Norm>(config, whole ? config.query_width() : width, options));
+      key_norm_ = register_module("key_norm", std::make_shared<Norm>(config, whole ? config.key_value_width() : width, options));
     }
     for (int head = 0; head < config.num_attention_heads; ++head) {
       heads_.emplace_back(Site{layer, Component::head_attention_value_output, head});
@@ -52,13 +58,13 @@ class Attention : public torch::nn::Module {
     qkv = value_output_(std::move(qkv), context, {query_width + width, width});
 
     const auto parts = qkv.split_with_sizes({query_width + width, width}, 1);
-    const torch::Tensor qk = rotary(parts[0].unflatten(1, {-1, E}), inputs.rotary);  // (N, H + K, E)
-    const torch::Tensor v = parts[1].unflatten(1, {-1, E});                          // (N, K, E)
+    const torch::Tensor qk = rotated(normed(parts[0]).unflatten(1, {-1, E}), inputs);  // (N, H + K, E)
+    const torch::Tensor v = parts[1].unflatten(1, {-1, E});                            // (N, K, E)
     const auto q_and_k = qk.split_with_sizes({config_.num_attention_heads, config_.num_key_value_heads}, 1);
     const torch::Tensor& q = q_and_k[0];
     const torch::Tensor& k = q_and_k[1];
-    torch::Tensor mixed = inputs.cache ? inputs.cache->attend(layer_, q, k, v, context.layout())
-                                       : ragged_attention(q, k, v, context.layout().lengths());
+    torch::Tensor mixed = inputs.cache ? inputs.cache->attend(layer_, q, k, v, context.layout(), scores_)
+                                       : ragged_attention(q, k, v, context.layout().lengths(), scores_);
     mixed = value_mix_output_(mixed.flatten(1), context);  // (N, H·E)
     for (int64_t head = 0; head < config_.num_attention_heads; ++head) {
       mixed = heads_[head](std::move(mixed), context, {head * E, E});
@@ -66,19 +72,18 @@ class Attention : public torch::nn::Module {
     return output_(at::linear(mixed, o_, o_bias_), context);
   }
 
+  /// @param prefix  "model.layers.3."
   std::vector<WeightSlot> weight_slots(const std::string& prefix) const {
-    const int64_t query_width = config_.query_width(), width = config_.key_value_width();
+    const WeightNames& names = config_.weights;
+    const auto name = [&](std::string_view part, const char* suffix) { return prefix + std::string(part) + suffix; };
     std::vector<WeightSlot> slots;
-    const auto add_qkv = [&](const torch::Tensor& parameter, const std::string& suffix) {
-      add_slots(slots, parameter, {{prefix + "q_proj." + suffix, query_width},
-                                   {prefix + "k_proj." + suffix, width},
-                                   {prefix + "v_proj." + suffix, width}});
-    };
-    add_qkv(qkv_, "weight");
-    add_slots(slots, o_, {{prefix + "o_proj.weight", config_.hidden_size}});
-    if (config_.attention_bias) {
-      add_qkv(qkv_bias_, "bias");
-      add_slots(slots, o_bias_, {{prefix + "o_proj.bias", config_.hidden_size}});
+    add_qkv_slots(slots, qkv_, name, ".weight");
+    add_slots(slots, o_, {{name(names.attention_output, ".weight"), config_.hidden_size}}, names.transposed);
+    if (qkv_bias_.defined()) add_qkv_slots(slots, qkv_bias_, name, ".bias");
+    if (o_bias_.defined()) add_slots(slots, o_bias_, {{name(names.attention_output, ".bias"), config_.hidden_size}});
+    if (query_norm_) {
+      query_norm_->add_slots(slots, name(names.query_norm, ""));
+      key_norm_->add_slots(slots, name(names.key_norm, ""));
     }
     return slots;
   }
@@ -97,10 +102,42 @@ class Attention : public torch::nn::Module {
   }
 
  private:
+  // (N, (H + K)·E) -> the same, each head or each token's heads together normed.
+  torch::Tensor normed(const torch::Tensor& qk) const {
+    if (!query_norm_) return qk;
+    const auto parts = qk.split_with_sizes({config_.query_width(), config_.key_value_width()}, 1);
+    const auto apply = [](const Norm& norm, const torch::Tensor& x) {
+      return norm.forward(x.unflatten(1, {-1, norm.width()})).flatten(1);
+    };
+    return torch::cat({apply(*query_norm_, parts[0]), apply(*key_norm_, parts[1])}, 1);
+  }
+
+  torch::Tensor rotated(const torch::Tensor& qk, const BlockInputs& inputs) const {
+    if (rotation_ == LayerSwitches::Rotary::none) return qk;
+    return rotary(qk, rotation_ == LayerSwitches::Rotary::local ? inputs.local_rotary : inputs.rotary);
+  }
+
+  template <class Name>
+  void add_qkv_slots(std::vector<WeightSlot>& slots, const torch::Tensor& parameter, Name name, const char* suffix) const {
+    const WeightNames& names = config_.weights;
+    const int64_t query_width = config_.query_width(), width = config_.key_value_width();
+    if (names.query_key_value.empty()) {
+      add_slots(slots, parameter, {{name(names.query, suffix), query_width}, {name(names.key, suffix), width}, {name(names.value, suffix), width}});
+    } else if (names.by_head) {
+      slots.emplace_back(name(names.query_key_value, suffix), parameter.unflatten(0, {3, -1, config_.head_dim}).transpose(0, 1),
+                         parameter.sizes().vec());
+    } else {
+      add_slots(slots, parameter, {{name(names.query_key_value, suffix), config_.merged_width()}}, names.transposed);
+    }
+  }
+
   TransformerConfig config_;
   int layer_;
+  LayerSwitches::Rotary rotation_;
+  AttentionScores scores_;
   torch::Tensor qkv_, qkv_bias_;  // ((H + 2K)·E, D), ((H + 2K)·E) or undefined
   torch::Tensor o_, o_bias_;      // (D, H·E), (D) or undefined
+  std::shared_ptr<Norm> query_norm_, key_norm_;  // or none
   HookPoint input_{{layer_, Component::attention_input, {}}};
   HookPoint query_output_{{layer_, Component::query_output, {}}};
   HookPoint key_output_{{layer_, Component::key_output, {}}};

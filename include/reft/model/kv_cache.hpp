@@ -35,17 +35,17 @@ class KvCache {
   /// Stores this forward's keys and values behind the past and attends over past and present.
   /// @param q  (N, H, E).   @param k, v  (N, K, E).   @param layout  the rows of this forward.   @return (N, H, E).
   torch::Tensor attend(int64_t layer, const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
-                       const Layout& layout) {
+                       const Layout& layout, const AttentionScores& scores = {}) {
     write(layer, k, v, layout);
-    if (!layout.has_past()) return ragged_attention(q, k, v, layout.lengths());
+    if (!layout.has_past()) return ragged_attention(q, k, v, layout.lengths(), scores);
     const bool one_shape = std::adjacent_find(lengths_.begin(), lengths_.end(), std::not_equal_to<>()) == lengths_.end();
     if (one_shape && layout.is_rectangular()) {
-      return detail::by_token(attend_slice(layer, q, 0, batch_size(), lengths_.front() + layout.length(0)));
+      return detail::by_token(attend_slice(layer, q, 0, batch_size(), lengths_.front() + layout.length(0), scores));
     }
     std::vector<torch::Tensor> outputs;
     for (int64_t i = 0; i < layout.num_sequences(); ++i) {
       const torch::Tensor rows = q.narrow(0, layout.start(i), layout.length(i));
-      outputs.push_back(detail::by_token(attend_slice(layer, rows, i, 1, lengths_[i] + layout.length(i))));
+      outputs.push_back(detail::by_token(attend_slice(layer, rows, i, 1, lengths_[i] + layout.length(i), scores)));
     }
     return torch::cat(outputs);
   }
@@ -82,9 +82,10 @@ class KvCache {
     }
   }
 
-  torch::Tensor attend_slice(int64_t layer, const torch::Tensor& q, int64_t first, int64_t count, int64_t keys) const {
-    return causal_attention(detail::by_head(q, count), keys_[layer].narrow(0, first, count).narrow(2, 0, keys),
-                            values_[layer].narrow(0, first, count).narrow(2, 0, keys));
+  torch::Tensor attend_slice(int64_t layer, const torch::Tensor& q, int64_t first, int64_t count, int64_t keys,
+                             const AttentionScores& scores) const {
+    return attention(detail::by_head(q, count), keys_[layer].narrow(0, first, count).narrow(2, 0, keys),
+                     values_[layer].narrow(0, first, count).narrow(2, 0, keys), scores);
   }
 
   std::vector<torch::Tensor> keys_, values_;  // per layer (B, K, capacity, E)

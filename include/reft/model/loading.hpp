@@ -3,6 +3,9 @@
 #include <torch/cuda.h>
 #include <torch/types.h>
 
+#include <algorithm>
+#include <cstring>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -16,6 +19,7 @@
 #include "reft/io/llama2c.hpp"
 #include "reft/io/safetensors.hpp"
 #include "reft/io/safetensors_torch.hpp"
+#include "reft/io/torch_zip_torch.hpp"
 #include "reft/model/causal_lm.hpp"
 #include "reft/model/families.hpp"
 
@@ -39,35 +43,46 @@ inline torch::Dtype parse_dtype(std::string_view name) {
 
 namespace detail {
 
-/// The tensors of a model folder by name, from one file or from the shards an index names.
+/// The tensors of a model folder by name, from one file or from the shards an index names: safetensors, or else what
+/// torch.save wrote. Files are memory-mapped and tensors views of them, so nothing is held twice.
 class WeightFiles {
  public:
-  explicit WeightFiles(const std::filesystem::path& folder) {
-    const auto index_path = folder / "model.safetensors.index.json", single = folder / "model.safetensors";
-    if (std::filesystem::exists(single)) {
-      files_.push_back(SafetensorsFile::open(single));
-    } else if (std::filesystem::exists(index_path)) {
-      for (const std::string& name : shard_names(index_path)) files_.push_back(SafetensorsFile::open(folder / name));
-    } else {
-      fail<CheckpointError>("load_causal_lm", "{}: expected model.safetensors or model.safetensors.index.json", folder.string());
+  explicit WeightFiles(const std::filesystem::path& folder) : folder_(folder) {
+    for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
+      const auto single = folder / name, index = folder / (std::string(name) + ".index.json");
+      if (std::filesystem::exists(single)) open(single);
+      else if (std::filesystem::exists(index)) for (const std::string& shard : shard_names(index)) open(folder / shard);
+      else continue;
+      return;
     }
-    for (const SafetensorsFile& file : files_) {
-      for (const auto& [name, view] : file.tensors()) views_[name] = &view;
-    }
+    fail<CheckpointError>("load_causal_lm", "{}: expected model.safetensors or model.safetensors.index.json, or pytorch_model.bin",
+                          folder.string());
   }
 
-  const TensorView* find(const std::string& name) const {
-    const auto found = views_.find(name);
-    return found == views_.end() ? nullptr : found->second;
+  const std::filesystem::path& folder() const { return folder_; }
+
+  const torch::Tensor* find(const std::string& name) const {
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? nullptr : &found->second;
   }
 
   std::vector<std::string> names() const {
     std::vector<std::string> names;
-    for (const auto& [name, view] : views_) names.push_back(name);
+    for (const auto& [name, tensor] : tensors_) names.push_back(name);
     return names;
   }
 
  private:
+  void open(const std::filesystem::path& path) {
+    if (path.extension() == ".bin") {
+      const auto& file = zip_files_.emplace_back(TorchZipFile::open(path));
+      for (const auto& [name, view] : file.tensors()) tensors_[name] = as_tensor(view);
+    } else {
+      const auto& file = safetensors_files_.emplace_back(SafetensorsFile::open(path));
+      for (const auto& [name, view] : file.tensors()) tensors_[name] = as_tensor(view);
+    }
+  }
+
   static std::set<std::string> shard_names(const std::filesystem::path& index_path) {
     std::ifstream stream(index_path);
     const auto json = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
@@ -85,8 +100,10 @@ class WeightFiles {
     return names;
   }
 
-  std::vector<SafetensorsFile> files_;
-  std::map<std::string, const TensorView*> views_;
+  std::filesystem::path folder_;
+  std::deque<SafetensorsFile> safetensors_files_;  // at fixed addresses: tensors look into them
+  std::deque<TorchZipFile> zip_files_;
+  std::map<std::string, torch::Tensor> tensors_;
 };
 
 inline torch::Dtype load_dtype(const LoadOptions& options, torch::Dtype stored) {
@@ -103,45 +120,93 @@ inline void check_stored_shape(const std::string& name, torch::IntArrayRef expec
 /// Copies one file tensor into its slot, converting dtype and device on the way.
 inline void fill_slot(const WeightSlot& slot, const torch::Tensor& source) {
   check_stored_shape(slot.name, slot.shape, source.sizes());
-  slot.view().copy_(source);
+  slot.values.copy_(source.reshape(slot.values.sizes()));
+}
+
+/// The tensor of a slot, which a file may also call otherwise; null if it has none.
+inline const torch::Tensor* find_tensor(const WeightFiles& files, const TransformerConfig& config, std::string name) {
+  const std::string base(config.weights.base);
+  const auto find = [&](const std::string& wanted) {
+    const torch::Tensor* found = files.find(wanted);
+    // A bare base model leaves the prefix out.
+    if (found == nullptr && wanted.starts_with(base)) found = files.find(wanted.substr(base.size()));
+    return found;
+  };
+  if (const torch::Tensor* found = find(name)) return found;
+  // The oldest encoders name a norm's tensors as TensorFlow did.
+  for (const auto& [ours, theirs] : {std::pair{"LayerNorm.weight", "LayerNorm.gamma"}, std::pair{"LayerNorm.bias", "LayerNorm.beta"}}) {
+    if (name.ends_with(ours)) return find(name.substr(0, name.size() - std::strlen(ours)) + theirs);
+  }
+  // A tied file may hold its one matrix under either name.
+  const bool is_embedding = name == base + std::string(config.weights.embedding) + ".weight";
+  return is_embedding && config.tie_word_embeddings ? files.find(std::string(config.weights.language_head) + ".weight") : nullptr;
+}
+
+inline const torch::Tensor& require_tensor(const WeightFiles& files, const TransformerConfig& config, const std::string& name) {
+  if (const torch::Tensor* found = find_tensor(files, config, name)) return *found;
+  fail<CheckpointError>("load_causal_lm", "{}: tensor {} is missing", files.folder().string(), name);
+}
+
+/// A config's sizes are believed, and memory asked for, only where the files bear them out.
+inline void check_sizes(const WeightFiles& files, const TransformerConfig& config) {
+  const WeightNames& names = config.weights;
+  const std::string base(names.base), embedding = base + std::string(names.embedding) + ".weight";
+  check_stored_shape(embedding, {config.vocab_size, config.hidden_size}, require_tensor(files, config, embedding).sizes());
+  const std::string last = fmt::format("{}{}{}.", base, names.layers, config.num_hidden_layers - 1);
+  const auto check = [&](std::string_view name, int64_t rows, int64_t columns) {
+    if (names.transposed) std::swap(rows, columns);
+    const std::string full = fmt::format("{}{}.weight", last, name);
+    check_stored_shape(full, {rows, columns}, require_tensor(files, config, full).sizes());
+  };
+  if (names.query_key_value.empty()) check(names.query, config.query_width(), config.hidden_size);
+  else check(names.query_key_value, config.merged_width(), config.hidden_size);
+  if (config.num_experts > 0) check(names.router, config.num_experts, config.hidden_size);
+  else check(names.down, config.hidden_size, config.intermediate_size);
+}
+
+/// Tensors that files hold and nobody needs: what is computed anew.
+inline bool is_derived(const std::string& name) {
+  for (const std::string_view ending : {"rotary_emb.inv_freq", "embeddings.position_ids", "attn.bias", "attn.masked_bias",
+                                        "attention.bias", "attention.masked_bias"}) {
+    if (name.ends_with(ending)) return true;
+  }
+  return false;
+}
+
+/// Makes a Model and fills it from the files.
+/// @param ignored  beginnings of names that a file may hold and this model has no place for: another head's.
+template <class Model>
+Model load_from_files(const WeightFiles& files, const TransformerConfig& config, const LoadOptions& options,
+                      const std::vector<std::string>& ignored = {}) {
+  check_sizes(files, config);
+  const std::string base(config.weights.base);
+  const torch::Tensor& embedding = require_tensor(files, config, base + std::string(config.weights.embedding) + ".weight");
+  const torch::Dtype stored = embedding.scalar_type();
+  if (!c10::isFloatingType(stored)) {
+    fail<CheckpointError>("load_causal_lm", "{}: expected weights of a float dtype, got {}", files.folder().string(), c10::toString(stored));
+  }
+  Model model(config, torch::TensorOptions(load_dtype(options, stored)).device(options.device));
+  std::set<const torch::Tensor*> used;
+  for (const WeightSlot& slot : model->weight_slots()) {
+    const torch::Tensor& tensor = require_tensor(files, config, slot.name);
+    fill_slot(slot, tensor);
+    used.insert(&tensor);
+  }
+  for (const std::string& name : files.names()) {
+    const bool known = used.contains(files.find(name)) || is_derived(name) || name == std::string(config.weights.language_head) + ".weight";
+    if (known || std::any_of(ignored.begin(), ignored.end(), [&](const std::string& start) { return name.starts_with(start); })) continue;
+    fail<CheckpointError>("load_causal_lm", "{}: tensor {} has no place in a {}", files.folder().string(), name, config.architecture);
+  }
+  model->eval();
+  return model;
 }
 
 inline CausalLM load_hugging_face(const std::filesystem::path& folder, const LoadOptions& options) {
   const TransformerConfig config = read_config(folder);
-  const WeightFiles files(folder);
-  const auto require = [&](const std::string& name) -> const TensorView& {
-    // A tied file may hold its one matrix under either name.
-    const TensorView* view = files.find(name);
-    if (view == nullptr && config.tie_word_embeddings && name == "model.embed_tokens.weight") view = files.find("lm_head.weight");
-    if (view == nullptr) fail<CheckpointError>("load_causal_lm", "{}: tensor {} is missing", folder.string(), name);
-    return *view;
-  };
-  // A config's sizes are believed, and memory asked for, only where the files bear them out.
-  const std::string last_block = fmt::format("model.layers.{}.", config.num_hidden_layers - 1);
-  const std::pair<std::string, std::vector<int64_t>> largest[] = {
-      {"model.embed_tokens.weight", {config.vocab_size, config.hidden_size}},
-      {last_block + "self_attn.q_proj.weight", {config.query_width(), config.hidden_size}},
-      {last_block + "mlp.gate_proj.weight", {config.intermediate_size, config.hidden_size}}};
-  for (const auto& [name, shape] : largest) check_stored_shape(name, shape, require(name).shape);
-  const torch::Dtype stored = torch_dtype(require("model.embed_tokens.weight"));
-  if (!c10::isFloatingType(stored)) {
-    fail<CheckpointError>("load_causal_lm", "{}: expected weights of a float dtype, got {}", folder.string(), c10::toString(stored));
+  if (!config.causal) {
+    fail<ConfigError>("load_causal_lm", "{}: a {} is an encoder and continues no text; expected a decoder", folder.string(), config.architecture);
   }
-  const torch::Dtype dtype = load_dtype(options, stored);
-  CausalLM model(config, torch::TensorOptions(dtype).device(options.device));
-  std::set<std::string> known{"lm_head.weight"};
-  for (const WeightSlot& slot : model->weight_slots()) {
-    fill_slot(slot, as_tensor(require(slot.name)));
-    known.insert(slot.name);
-  }
-  for (const std::string& name : files.names()) {
-    const bool derived = name.ends_with("rotary_emb.inv_freq");
-    if (!known.contains(name) && !derived) {
-      fail<CheckpointError>("load_causal_lm", "{}: tensor {} has no place in a {}", folder.string(), name, config.architecture);
-    }
-  }
-  model->eval();
-  return model;
+  return load_from_files<CausalLM>(WeightFiles(folder), config, options, {"score."});
 }
 
 inline CausalLM load_llama2c(const std::filesystem::path& path, const LoadOptions& options) {
@@ -155,7 +220,7 @@ inline CausalLM load_llama2c(const std::filesystem::path& path, const LoadOption
   config.head_dim = config.hidden_size / config.num_attention_heads;
   config.vocab_size = file.config().vocab_size;
   config.max_position_embeddings = file.config().seq_len;
-  config.rms_norm_eps = 1e-5;
+  config.norm_eps = 1e-5;
   config.tie_word_embeddings = file.config().shared_classifier;
   config.bos_token_id = 1;
   config.eos_token_ids = {2};
@@ -172,7 +237,7 @@ inline CausalLM load_llama2c(const std::filesystem::path& path, const LoadOption
 }  // namespace detail
 
 /// Loads a decoder, frozen and in evaluation mode, its weights memory-mapped and copied once, straight to their place.
-/// @param path  a Hugging Face folder (config.json, model.safetensors or shards with an index) or a llama2.c `.bin` file.
+/// @param path  a Hugging Face folder (config.json, and model.safetensors or pytorch_model.bin, or shards of one with an index) or a llama2.c `.bin` file.
 /// @throws CheckpointError for missing or damaged files and tensors; ConfigError for an unknown architecture.
 inline CausalLM load_causal_lm(const std::filesystem::path& path, const LoadOptions& options = {}) {
   torch::NoGradGuard no_grad;
@@ -187,7 +252,7 @@ inline void save_causal_lm(const CausalLM& model, const std::filesystem::path& f
   TransformerConfig config = model->config();
   config.dtype = dtype_name(model->dtype());
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
-  for (const WeightSlot& slot : model->weight_slots()) tensors.emplace_back(slot.name, slot.view().detach());
+  for (const WeightSlot& slot : model->weight_slots()) tensors.emplace_back(slot.name, slot.view().detach().reshape(slot.shape));
   save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
   write_file_atomically(folder / "config.json", to_json(config).dump(2) + "\n");
 }

@@ -15,47 +15,53 @@
 
 namespace reft {
 
-/// Gated feed-forward:   W_down( act(W_gate x) · W_up x ).
-class Mlp : public torch::nn::Module {
+/// The part of a block that looks at each row alone.
+class FeedForward : public torch::nn::Module {
+ public:
+  /// @param x  (N, D).   @return (N, D).
+  virtual torch::Tensor forward(torch::Tensor x, const ForwardContext& context) const = 0;
+  /// @param prefix  "model.layers.3."
+  virtual std::vector<WeightSlot> weight_slots(const std::string& prefix) const = 0;
+  virtual HookPoint* hook_point(const Site& site) = 0;
+};
+
+/// Gated:   W_down( act(W_gate x) · W_up x ),   or plain:   W_down( act(W_up x) ).
+class Mlp : public FeedForward {
  public:
   Mlp(const TransformerConfig& config, int layer, torch::TensorOptions options)
       : config_(config), layer_(layer), activation_(activation_function(config.hidden_act)) {
-    gate_up_ = register_parameter("gate_up", torch::empty({2 * config.intermediate_size, config.hidden_size}, options));
+    const int64_t merged = (config.gated_mlp ? 2 : 1) * config.intermediate_size;
+    gate_up_ = register_parameter("gate_up", torch::empty({merged, config.hidden_size}, options));
     down_ = register_parameter("down", torch::empty({config.hidden_size, config.intermediate_size}, options));
     if (config.mlp_bias) {
-      gate_up_bias_ = register_parameter("gate_up_bias", torch::empty({2 * config.intermediate_size}, options));
+      gate_up_bias_ = register_parameter("gate_up_bias", torch::empty({merged}, options));
       down_bias_ = register_parameter("down_bias", torch::empty({config.hidden_size}, options));
     }
   }
 
-  /// @param x  (N, D).   @return (N, D).
-  torch::Tensor forward(torch::Tensor x, const ForwardContext& context) const {
+  torch::Tensor forward(torch::Tensor x, const ForwardContext& context) const override {
     x = input_(std::move(x), context);
-    const torch::Tensor gate_up = at::linear(x, gate_up_, gate_up_bias_);  // (N, 2F)
-    const bool is_silu = config_.hidden_act == "silu" || config_.hidden_act == "swish";
-    torch::Tensor gated;
-    if (is_silu && !activation_point_.is_active(context)) {
-      gated = swiglu(gate_up);
-    } else {
-      const auto parts = gate_up.chunk(2, 1);
-      gated = activation_point_(activation_(parts[0]), context) * parts[1];
-    }
-    return output_(at::linear(gated, down_, down_bias_), context);
+    return output_(at::linear(activated(at::linear(x, gate_up_, gate_up_bias_), context), down_, down_bias_), context);
   }
 
-  std::vector<WeightSlot> weight_slots(const std::string& prefix) const {
+  std::vector<WeightSlot> weight_slots(const std::string& prefix) const override {
+    const WeightNames& names = config_.weights;
     std::vector<WeightSlot> slots;
-    const int64_t F = config_.intermediate_size;
-    add_slots(slots, gate_up_, {{prefix + "gate_proj.weight", F}, {prefix + "up_proj.weight", F}});
-    add_slots(slots, down_, {{prefix + "down_proj.weight", config_.hidden_size}});
-    if (config_.mlp_bias) {
-      add_slots(slots, gate_up_bias_, {{prefix + "gate_proj.bias", F}, {prefix + "up_proj.bias", F}});
-      add_slots(slots, down_bias_, {{prefix + "down_proj.bias", config_.hidden_size}});
-    }
+    const auto add_pair = [&](const torch::Tensor& gate_up, const torch::Tensor& down, const char* suffix) {
+      const int64_t F = config_.intermediate_size;
+      std::vector<std::pair<std::string, int64_t>> parts;
+      if (!names.gate_up.empty()) parts = {{prefix + std::string(names.gate_up) + suffix, 2 * F}};
+      else if (config_.gated_mlp) parts = {{prefix + std::string(names.gate) + suffix, F}, {prefix + std::string(names.up) + suffix, F}};
+      else parts = {{prefix + std::string(names.up) + suffix, F}};
+      add_slots(slots, gate_up, parts, names.transposed);
+      add_slots(slots, down, {{prefix + std::string(names.down) + suffix, config_.hidden_size}}, names.transposed);
+    };
+    add_pair(gate_up_, down_, ".weight");
+    if (config_.mlp_bias) add_pair(gate_up_bias_, down_bias_, ".bias");
     return slots;
   }
 
-  HookPoint* hook_point(const Site& site) {
+  HookPoint* hook_point(const Site& site) override {
     switch (site.component) {
       case Component::mlp_input: return &input_;
       case Component::mlp_activation: return &activation_point_;
@@ -65,10 +71,19 @@ class Mlp : public torch::nn::Module {
   }
 
  private:
+  // (N, 2F) or (N, F) -> (N, F)
+  torch::Tensor activated(const torch::Tensor& gate_up, const ForwardContext& context) const {
+    if (!config_.gated_mlp) return activation_point_(activation_(gate_up), context);
+    const bool is_silu = config_.hidden_act == "silu" || config_.hidden_act == "swish";
+    if (is_silu && !activation_point_.is_active(context)) return swiglu(gate_up);
+    const auto parts = gate_up.chunk(2, 1);
+    return activation_point_(activation_(parts[0]), context) * parts[1];
+  }
+
   TransformerConfig config_;
   int layer_;
   ActivationFunction activation_;
-  torch::Tensor gate_up_, gate_up_bias_;  // (2F, D), (2F) or undefined
+  torch::Tensor gate_up_, gate_up_bias_;  // (2F, D), (2F) or undefined; F where not gated
   torch::Tensor down_, down_bias_;        // (D, F), (D) or undefined
   HookPoint input_{{layer_, Component::mlp_input, {}}};
   HookPoint activation_point_{{layer_, Component::mlp_activation, {}}};

@@ -5,7 +5,7 @@
 
 namespace reft {
 
-/// Cosines and sines of every token's rotation angles, (N, E/2) each, in the dtype of the hidden states.
+/// Cosines and sines of every token's rotation angles, (N, rotary_dim/2) each, in the dtype of the hidden states.
 struct RotaryTable {
   torch::Tensor cosine;
   torch::Tensor sine;
@@ -13,13 +13,14 @@ struct RotaryTable {
 
 namespace detail {
 
-// [a, b] -> [a·cos − b·sin, b·cos + a·sin], a and b the halves of each head.
+// [a, b, rest] -> [a·cos − b·sin, b·cos + a·sin, rest], a and b as wide as the table; mostly there is no rest.
 inline torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine, const torch::Tensor& sine) {
-  const int64_t half = x.size(-1) / 2;
+  const int64_t half = cosine.size(-1), rest = x.size(-1) - 2 * half;
   const torch::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
   torch::Tensor result = torch::empty(x.sizes(), x.options());
   result.narrow(-1, 0, half).copy_((a * cosine).sub_(b * sine));
   result.narrow(-1, half, half).copy_((b * cosine).add_(a * sine));
+  if (rest > 0) result.narrow(-1, 2 * half, rest).copy_(x.narrow(-1, 2 * half, rest));
   return result;
 }
 
@@ -41,7 +42,7 @@ class Rotary : public torch::autograd::Function<Rotary> {
 
 }  // namespace detail
 
-/// Rotates the two halves of every head by its token's angles.
+/// Rotates every head by its token's angles: the two halves of its first rotary_dim values; the rest stays.
 /// @param x  (N, H, E), any strides.   @return (N, H, E), contiguous.   Ref: Su et al. 2021, arXiv:2104.09864.
 inline torch::Tensor rotary(const torch::Tensor& x, const RotaryTable& table) {
   return detail::Rotary::apply(x, table.cosine.unsqueeze(1), table.sine.unsqueeze(1));

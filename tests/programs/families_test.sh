@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Every family gives what transformers gives: three random models each (shapes, tied and untied, in shards, windows,
+# scaled rotations), all sites in float32, and greedy continuations.
+source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
+need "$shared/peers/requirements.txt"
+here=$(dirname "${BASH_SOURCE[0]}")
+
+python=$(peer_python) || { [ -s "$work/no-peers" ] && skip "no transformers: $(cat "$work/no-peers")"; fail "no peers"; }
+"$python" "$here/families_peer.py" make "$work"
+
+# ours CASE: what compare reads.
+ours() {
+  local case=$work/$1 sites
+  local activations=("$bin/activations" --threads 1 --dtype float32 --model "$case/model")
+  sites=$("${activations[@]}" --list-sites | cut -d' ' -f1 | paste -sd,)
+  "${activations[@]}" --tokens "$(<"$case/prompt")" --sites "$sites" --output "$case/ours.safetensors"
+  [ -e "$case/begin" ] || return 0
+  "${activations[@]}" --tokens "$(<"$case/continued")" --sites logits --output "$case/ours_forced.safetensors"
+  # Without an end token every continuation has its full length.
+  sed -i 's/"eos_token_id": [0-9]*,/"eos_token_id": null,/' "$case/model/config.json"
+  "$bin/generate" --threads 1 --dtype float32 --tokens "$(<"$case/begin")" --json --max-new-tokens 100 --model "$case/model" >"$case/ours.json"
+}
+
+for case in $(<"$work/cases"); do ours "$case" >/dev/null; done
+"$python" "$here/families_peer.py" compare "$work" || fail "transformers says something else"
