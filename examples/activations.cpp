@@ -1,4 +1,6 @@
 // Writes the activations of chosen sites, after the edits of an adapter if one is given: one float32 tensor a site.
+#include <type_traits>
+
 #include "reft/tokenizer/tokenizer.hpp"
 #include "support/adapter.hpp"
 #include "support/program.hpp"
@@ -32,28 +34,45 @@ std::vector<int64_t> prompt_tokens(const Settings& settings, int64_t vocabulary_
   return tokens;
 }
 
-int run(const Settings& settings, const reft::program::Common& common) {
-  common.apply();
-  torch::NoGradGuard no_grad;
-  reft::ReftModel<reft::CausalLM> model(reft::load_causal_lm(settings.model, common.load_options()));
-  const reft::CausalLM& base = model.base();
+template <class Base>
+void write_activations(reft::ReftModel<Base> model, const Settings& settings) {
+  const Base& base = model.base();
+  // A classifier's logits have a row a sequence: they are no site, but they can be written.
+  constexpr bool kClassifies = std::is_same_v<Base, reft::SequenceClassifier>;
+  const reft::Site logits{{}, reft::Component::logits, {}};
   if (settings.list_sites) {
     for (const reft::Site& site : base->sites()) fmt::print("{} {}\n", to_string(site), base->width(site));
-    return 0;
+    if constexpr (kClassifies) fmt::print("{} {}\n", to_string(logits), base->num_labels());
+    return;
   }
   settings.adapter.attach(model);
   model.eval();
-  const std::vector<reft::Site> sites = parse_sites(settings.sites);
+  std::vector<reft::Site> sites = parse_sites(settings.sites);
+  const bool writes_answer = kClassifies && std::erase(sites, logits) > 0;
   for (const reft::Site& site : sites) (void)base->width(site);  // refuses what the model does not have
   const std::vector<int64_t> tokens = prompt_tokens(settings, base->config().vocab_size);
   const std::vector<int64_t> lengths{std::ssize(tokens)};
   reft::ForwardContext context = model.interventions().prompt_context(reft::Layout::ragged(lengths, base->device()), lengths);
   for (const reft::Site& site : sites) context.capture(site);
-  (void)base->forward(torch::tensor(tokens, torch::kInt64).to(base->device()), context);
+  const torch::Tensor result = base->forward(torch::tensor(tokens, torch::kInt64).to(base->device()), context);
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
   for (const auto& [site, activation] : context.activations()) tensors.emplace_back(to_string(site), activation.to(torch::kFloat32));
+  if (writes_answer) tensors.emplace_back(to_string(logits), result.to(torch::kFloat32));
   reft::save_tensors(settings.output, tensors, {{"tokens", fmt::format("{}", fmt::join(tokens, ","))}});
   for (const auto& [site, activation] : tensors) fmt::print("{} ({}, {})\n", site, activation.size(0), activation.size(1));
+}
+
+/// With the head the folder says it has.
+int run(const Settings& settings, const reft::program::Common& common) {
+  common.apply();
+  torch::NoGradGuard no_grad;
+  const reft::LoadOptions options = common.load_options();
+  const auto write = [&](auto base) { write_activations(reft::ReftModel(std::move(base)), settings); };
+  const std::string architecture = std::filesystem::is_directory(settings.model) ? reft::read_config(settings.model).architecture : "";
+  if (architecture.ends_with("ForMaskedLM") || architecture.ends_with("ForPreTraining")) write(reft::load_masked_lm(settings.model, options));
+  else if (architecture.ends_with("ForSequenceClassification")) write(reft::load_sequence_classifier(settings.model, options));
+  else if (architecture.ends_with("Model") && !architecture.ends_with("LMHeadModel")) write(reft::load_transformer(settings.model, options));
+  else write(reft::load_causal_lm(settings.model, options));
   return 0;
 }
 

@@ -28,8 +28,31 @@ reft::TransformerConfig general_config() {
   return config;
 }
 
-reft::CausalLM general_model() {
-  reft::CausalLM model = reft::test::tiny_model(general_config());
+/// One config for every way in which a block can differ from Llama's.
+std::vector<reft::TransformerConfig> other_configs() {
+  using reft::NormKind;
+  using reft::NormPlacement;
+  std::vector<reft::TransformerConfig> configs(5, general_config());
+  configs[0].norm_placement = NormPlacement::output;
+  configs[0].query_key_norm = reft::TransformerConfig::kWholeRow;
+  configs[1].norm_placement = NormPlacement::sum;
+  configs[1].norm = NormKind::layer;
+  configs[1].gated_mlp = configs[1].final_norm = false;
+  configs[1].learned_positions = configs[1].embedding_norm = true;
+  configs[2].parallel_residual = true;
+  configs[2].partial_rotary_factor = 0.5;
+  configs[3].num_experts = 3;
+  configs[3].num_experts_per_token = 2;
+  configs[4].norm_placement = NormPlacement::input_and_output;
+  configs[4].norm = NormKind::rms_offset;
+  configs[4].query_key_norm = configs[4].head_dim;
+  configs[4].attn_logit_softcapping = configs[4].final_logit_softcapping = 5.0;
+  configs[4].layers = {{.window = 2, .rotary = reft::LayerSwitches::Rotary::local}, {.rotary = reft::LayerSwitches::Rotary::none}};
+  return configs;
+}
+
+reft::CausalLM general_model(const reft::TransformerConfig& config = general_config()) {
+  reft::CausalLM model = reft::test::tiny_model(config);
   torch::NoGradGuard no_grad;
   for (Tensor& parameter : model->parameters()) {
     if (parameter.dim() == 1) parameter.add_(0.3 * torch::randn_like(parameter));  // biases and norms of their own
@@ -107,6 +130,62 @@ TEST_CASE("at every component an edit in place has the gradients of a user's hoo
     CHECK(std::abs((ours[0] - plain).item<double>()) > 1e-4);
     CHECK(expected[1].abs().max().item<double>() > 1e-4);
   }
+}
+
+TEST_CASE("in blocks unlike Llama's too") {
+  for (const reft::TransformerConfig& config : other_configs()) {
+    INFO("placement " << static_cast<int>(config.norm_placement) << ", experts " << config.num_experts << ", parallel " << config.parallel_residual);
+    reft::CausalLM model = general_model(config);
+    for (const Site& site : model->sites()) {
+      INFO(to_string(site));
+      const LowRank edit(model->width(site));
+      ForwardContext context(layout());
+      int calls = 0;
+      context.add_action(site, [&](Tensor h, reft::Columns columns) {
+        ++calls;
+        return reft::edit_rows(std::move(h), kEdited, columns, {edit, edit.parameters()});
+      });
+      const auto ours = loss_and_gradients(model, context, edit);
+      CHECK(calls == 1);
+      const auto hook = model->hook_point(site).add([&](Tensor h, const ForwardContext&) {
+        return h.index_copy(0, kEdited, edit(h.index_select(0, kEdited)));
+      });
+      const auto expected = loss_and_gradients(model, ForwardContext(layout()), edit);
+      for (size_t i = 0; i < ours.size(); ++i) CHECK(relative_distance(ours[i], expected[i]) < 1e-5);
+      CHECK(expected[1].abs().max().item<double>() > 1e-6);
+    }
+  }
+}
+
+TEST_CASE("with windows, soft caps and learned positions, cached logits equal uncached ones") {
+  torch::NoGradGuard no_grad;
+  for (const reft::TransformerConfig& config : other_configs()) {
+    const reft::CausalLM model = general_model(config);
+    const Tensor ids = kIds.narrow(0, 0, 8);
+    const Tensor expected = model->forward(ids, ForwardContext(Layout::ragged({8})));
+    reft::KvCache cache(config, 1, 8, torch::kFloat32);
+    int64_t past = 0;
+    for (const int64_t length : {3, 1, 2, 1, 1}) {
+      const auto now = past == 0 ? Layout::ragged({length}) : Layout::ragged({length}, torch::kCPU, {past});
+      const Tensor logits = model->forward(ids.narrow(0, past, length), ForwardContext(now), {}, &cache);
+      CHECK(relative_distance(logits, expected.narrow(0, past, length)) < 1e-5);
+      past += length;
+    }
+  }
+}
+
+TEST_CASE("a model refuses what its family lacks, and texts longer than its table of positions") {
+  const auto configs = other_configs();
+  reft::CausalLM experts = general_model(configs[3]), learned = general_model(configs[1]);
+  CHECK(error_text([&] { experts->hook_point({0, Component::mlp_activation, {}}); }) ==
+        "[reft::CausalLM] layers.0.mlp_activation: a LlamaForCausalLM has no such site");
+  CHECK(error_text([&] { learned->hook_point({{}, Component::final_norm_output, {}}); }) ==
+        "[reft::CausalLM] final_norm_output: a LlamaForCausalLM has no such site");
+  auto config = configs[1];
+  config.max_position_embeddings = 4;
+  const reft::CausalLM shorter = general_model(config);
+  CHECK(error_text([&] { shorter->forward(kIds, ForwardContext(layout())); }) ==
+        "[reft::CausalLM] sequence 1: expected at most 4 tokens, for which the model has positions, got 5");
 }
 
 TEST_CASE("at every component the base's own parameters get the gradients of the out-of-place edit too") {

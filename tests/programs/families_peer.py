@@ -42,14 +42,15 @@ class Family:
 
     def model(self, number):
         sizes = {key: value for key, value in {**SIZES, **SHAPES[number], **self.keys, **self.each[number]}.items() if key not in self.drop}
-        if not self.config.startswith("G") or "Gemma" in self.config:
-            sizes.setdefault("rms_norm_eps", 1e-5)
+        if self.config.startswith("DistilBert"):
+            names = dict(hidden_size="dim", intermediate_size="hidden_dim", num_hidden_layers="n_layers", num_attention_heads="n_heads")
+            sizes = {names.get(key, key): value for key, value in sizes.items()}
         config = getattr(transformers, self.config + "Config")(**sizes)
         if self.eager:
             config._attn_implementation = "eager"
         stem = self.config.removesuffix("Text")
         torch.manual_seed(100 + number)
-        name = stem + self.head if stem != "GPT2" or self.head != "ForCausalLM" else "GPT2LMHeadModel"
+        name = "GPT2LMHeadModel" if stem + self.head == "GPT2ForCausalLM" else stem + self.head
         model = getattr(transformers, name)(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -98,6 +99,22 @@ FAMILIES = {
                       mlp_input="<block_sparse_moe", mlp_output="block_sparse_moe", mlp_activation=None),
 }
 
+BERT = dict(base="bert", layers="encoder.layer", embedding="<encoder.layer.0", final_norm=None, attention_input="<attention.self", attention_output="attention.output.dense",
+            attention_value_output="<attention.output.dense", query_output="attention.self.query", key_output="attention.self.key",
+            value_output="attention.self.value", mlp_input="<intermediate", mlp_activation="intermediate.intermediate_act_fn", mlp_output="output.dense")
+DISTILBERT = dict(base="distilbert", layers="transformer.layer", embedding="<transformer.layer.0", final_norm=None, attention_input="<attention.q_lin",
+                  attention_output="attention.out_lin", attention_value_output="<attention.out_lin", query_output="attention.q_lin", key_output="attention.k_lin",
+                  value_output="attention.v_lin", mlp_input="<ffn", mlp_activation="ffn.activation", mlp_output="ffn")
+for task, head in (("masked", "ForMaskedLM"), ("classify", "ForSequenceClassification")):
+    labels = ({}, dict(num_labels=5), dict(num_labels=1)) if task == "classify" else ({}, {}, {})
+    FAMILIES[f"bert_{task}"] = Family("Bert", drop=("num_key_value_heads",), head=head, each=labels, **BERT)
+    FAMILIES[f"roberta_{task}"] = Family("Roberta", drop=("num_key_value_heads",), head=head, each=labels, keys=dict(pad_token_id=1), **{**BERT, "base": "roberta"})
+    FAMILIES[f"distilbert_{task}"] = Family("DistilBert", head=head, each=labels, drop=("num_key_value_heads",), **DISTILBERT)
+for name, source in (("llama", None), ("gpt2", "gpt2"), ("qwen2", "qwen2")):  # a decoder reads its last token
+    row = FAMILIES[source] if source else Family("Llama")
+    FAMILIES[f"{name}_classify"] = Family(row.config, keys=row.keys, drop=row.drop, head="ForSequenceClassification",
+                                          each=({}, dict(num_labels=5), dict(num_labels=1)), **row.modules)
+
 
 def part_of(value, part, config):
     """Our query, key or value columns of a fused projection's output (T, columns)."""
@@ -142,7 +159,8 @@ def all_sites(family, model, tokens):
             if place:
                 watch(layer, place, f"layers.{i}.{component}")
     with torch.no_grad():
-        got["logits"] = model(torch.tensor([tokens])).logits[0].float().clone()
+        logits = model(torch.tensor([tokens])).logits.float()
+        got["logits"] = logits.squeeze(0).clone() if logits.dim() == 3 else logits.clone()
     for handle in handles:
         handle.remove()
     heads = model.config.num_attention_heads
@@ -182,6 +200,7 @@ def make(work):
             folder = os.path.join(work, case)
             model = family.model(number)
             model.save_pretrained(os.path.join(folder, "model"), max_shard_size="60KB" if number == 2 else "5GB")
+            assert os.path.exists(os.path.join(folder, "model/model.safetensors.index.json")) == (number == 2)
             generator = torch.Generator().manual_seed(number)
             # Longer than every window here. Where rope scaling has an original context, the third is longer than that.
             length = 200 if name == "phi3" and number == 2 else 40

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every family gives what transformers gives: three random models each (shapes, tied and untied, in shards, windows,
-# scaled rotations), all sites in float32, and greedy continuations.
+# scaled rotations), all sites in float32, greedy continuations, the heads of encoders and classifiers.
 source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
 need "$shared/peers/requirements.txt"
 here=$(dirname "${BASH_SOURCE[0]}")
@@ -23,3 +23,9 @@ ours() {
 
 for case in $(<"$work/cases"); do ours "$case" >/dev/null; done
 "$python" "$here/families_peer.py" compare "$work" || fail "transformers says something else"
+
+# A window of one token more must be seen.
+sed -i 's/"sliding_window": 8/"sliding_window": 9/' "$work/mistral_0/model/config.json"
+ours mistral_0 >/dev/null
+! "$python" "$here/families_peer.py" compare "$work" >"$work/changed" || fail "a wrong window went unseen"
+grep -q "attention_value_output is off by" "$work/changed" || fail "the wrong window is not where the difference begins: $(grep "^  " "$work/changed")"

@@ -413,19 +413,34 @@ inline void read_roberta(const nlohmann::json& json, TransformerConfig& config) 
 
 inline void read_distilbert(const nlohmann::json& json, TransformerConfig& config) {
   read_encoder(json, config, {"dim", "hidden_dim", "n_layers", "n_heads", "max_position_embeddings", "activation"});
+  config.classifier_act = "relu";
 }
 
 inline constexpr WeightNames kGemma2Names{.attention_output_norm = "post_attention_layernorm",
                                           .mlp_input_norm = "pre_feedforward_layernorm",
                                           .mlp_output_norm = "post_feedforward_layernorm"};
 
-inline constexpr WeightNames bert_names(std::string_view base) {
-  return {.base = base, .embedding = "embeddings.word_embeddings", .positions = "embeddings.position_embeddings",
-          .token_types = "embeddings.token_type_embeddings", .embedding_norm = "embeddings.LayerNorm", .layers = "encoder.layer.",
-          .query = "attention.self.query", .key = "attention.self.key", .value = "attention.self.value",
-          .attention_output = "attention.output.dense", .up = "intermediate.dense", .down = "output.dense",
-          .attention_output_norm = "attention.output.LayerNorm", .mlp_output_norm = "output.LayerNorm"};
-}
+inline constexpr WeightNames kBertNames{
+    .base = "bert.", .embedding = "embeddings.word_embeddings", .positions = "embeddings.position_embeddings",
+    .token_types = "embeddings.token_type_embeddings", .embedding_norm = "embeddings.LayerNorm", .layers = "encoder.layer.",
+    .query = "attention.self.query", .key = "attention.self.key", .value = "attention.self.value",
+    .attention_output = "attention.output.dense", .up = "intermediate.dense", .down = "output.dense",
+    .attention_output_norm = "attention.output.LayerNorm", .mlp_output_norm = "output.LayerNorm",
+    .language_head = "cls.predictions.decoder", .masked_transform = "cls.predictions.transform.dense",
+    .masked_norm = "cls.predictions.transform.LayerNorm", .masked_bias = "cls.predictions",
+    .classifier_transform = "bert.pooler.dense", .classifier = "classifier"};
+
+inline constexpr WeightNames kRobertaNames = [] {
+  WeightNames names = kBertNames;
+  names.base = "roberta.";
+  names.language_head = "lm_head.decoder";
+  names.masked_transform = "lm_head.dense";
+  names.masked_norm = "lm_head.layer_norm";
+  names.masked_bias = "lm_head";
+  names.classifier_transform = "classifier.dense";
+  names.classifier = "classifier.out_proj";
+  return names;
+}();
 
 }  // namespace detail
 
@@ -452,13 +467,15 @@ inline constexpr Family kFamilies[] = {
      {.base = "gpt_neox.", .embedding = "embed_in", .final_norm = "final_layer_norm", .query_key_value = "attention.query_key_value",
       .attention_output = "attention.dense", .up = "mlp.dense_h_to_4h", .down = "mlp.dense_4h_to_h", .language_head = "embed_out",
       .by_head = true}},
-    {"BertForMaskedLM", "bert", detail::read_bert, detail::bert_names("bert.")},
-    {"RobertaForMaskedLM", "roberta", detail::read_roberta, detail::bert_names("roberta.")},
+    {"BertForMaskedLM", "bert", detail::read_bert, detail::kBertNames},
+    {"RobertaForMaskedLM", "roberta", detail::read_roberta, detail::kRobertaNames},
     {"DistilBertForMaskedLM", "distilbert", detail::read_distilbert,
      {.base = "distilbert.", .embedding = "embeddings.word_embeddings", .positions = "embeddings.position_embeddings",
       .embedding_norm = "embeddings.LayerNorm", .layers = "transformer.layer.", .query = "attention.q_lin", .key = "attention.k_lin",
       .value = "attention.v_lin", .attention_output = "attention.out_lin", .up = "ffn.lin1", .down = "ffn.lin2",
-      .attention_output_norm = "sa_layer_norm", .mlp_output_norm = "output_layer_norm"}},
+      .attention_output_norm = "sa_layer_norm", .mlp_output_norm = "output_layer_norm", .language_head = "vocab_projector",
+      .masked_transform = "vocab_transform", .masked_norm = "vocab_layer_norm", .masked_bias = "vocab_projector",
+      .classifier_transform = "pre_classifier", .classifier = "classifier"}},
 };
 
 /// @throws ConfigError for an architecture that is not in the table; CheckpointError for missing or malformed keys.

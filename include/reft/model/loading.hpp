@@ -22,12 +22,15 @@
 #include "reft/io/torch_zip_torch.hpp"
 #include "reft/model/causal_lm.hpp"
 #include "reft/model/families.hpp"
+#include "reft/model/masked_lm.hpp"
+#include "reft/model/sequence_classifier.hpp"
 
 namespace reft {
 
 struct LoadOptions {
   std::optional<torch::Dtype> dtype;    ///< of the weights; absent: as stored, but float32 for float16 on a CPU
   torch::Device device = torch::kCPU;
+  std::optional<int64_t> num_labels;    ///< of a classification head, begun anew where the folder has none of that size; absent: as stored
 };
 
 /// The first CUDA device if there is one, else the CPU.
@@ -133,6 +136,9 @@ inline const torch::Tensor* find_tensor(const WeightFiles& files, const Transfor
     return found;
   };
   if (const torch::Tensor* found = find(name)) return found;
+  // One bias under two names: of the head, and of the matrix in it.
+  const std::string masked_bias(config.weights.masked_bias);
+  if (!masked_bias.empty() && name == masked_bias + ".bias") return find(masked_bias + ".decoder.bias");
   // The oldest encoders name a norm's tensors as TensorFlow did.
   for (const auto& [ours, theirs] : {std::pair{"LayerNorm.weight", "LayerNorm.gamma"}, std::pair{"LayerNorm.bias", "LayerNorm.beta"}}) {
     if (name.ends_with(ours)) return find(name.substr(0, name.size() - std::strlen(ours)) + theirs);
@@ -173,6 +179,19 @@ inline bool is_derived(const std::string& name) {
   return false;
 }
 
+/// Gives values to what a head lacks in the files: normal(0, 0.02), biases 0.   @return the names.
+inline std::set<std::string> fresh_head(const std::vector<WeightSlot>& head, const WeightFiles& files, const TransformerConfig& config) {
+  std::set<std::string> names;
+  for (const WeightSlot& slot : head) {
+    const torch::Tensor* stored = find_tensor(files, config, slot.name);
+    if (stored != nullptr && stored->sizes() == slot.shape) continue;
+    if (slot.shape.size() == 1) slot.values.zero_();
+    else slot.values.normal_(0.0, 0.02);
+    names.insert(slot.name);
+  }
+  return names;
+}
+
 /// Makes a Model and fills it from the files.
 /// @param ignored  beginnings of names that a file may hold and this model has no place for: another head's.
 template <class Model>
@@ -187,7 +206,9 @@ Model load_from_files(const WeightFiles& files, const TransformerConfig& config,
   }
   Model model(config, torch::TensorOptions(load_dtype(options, stored)).device(options.device));
   std::set<const torch::Tensor*> used;
+  const std::set<std::string> fresh = options.num_labels ? fresh_head(model->head_slots(), files, config) : std::set<std::string>{};
   for (const WeightSlot& slot : model->weight_slots()) {
+    if (fresh.contains(slot.name)) continue;
     const torch::Tensor& tensor = require_tensor(files, config, slot.name);
     fill_slot(slot, tensor);
     used.insert(&tensor);
@@ -207,6 +228,11 @@ inline CausalLM load_hugging_face(const std::filesystem::path& folder, const Loa
     fail<ConfigError>("load_causal_lm", "{}: a {} is an encoder and continues no text; expected a decoder", folder.string(), config.architecture);
   }
   return load_from_files<CausalLM>(WeightFiles(folder), config, options, {"score."});
+}
+
+// What a folder may hold for other tasks than the one it is loaded for.
+inline std::vector<std::string> other_heads(const TransformerConfig& config) {
+  return {"cls.", "lm_head.", "vocab_", "classifier.", "pre_classifier.", "score.", "pooler.", std::string(config.weights.base) + "pooler."};
 }
 
 inline CausalLM load_llama2c(const std::filesystem::path& path, const LoadOptions& options) {
@@ -243,6 +269,29 @@ inline CausalLM load_causal_lm(const std::filesystem::path& path, const LoadOpti
   torch::NoGradGuard no_grad;
   if (!std::filesystem::exists(path)) fail<CheckpointError>("load_causal_lm", "{}: no such file or folder", path.string());
   return std::filesystem::is_directory(path) ? detail::load_hugging_face(path, options) : detail::load_llama2c(path, options);
+}
+
+/// Loads a base model alone, decoder or encoder, whatever head its folder has.   @throws as `load_causal_lm`.
+inline Transformer load_transformer(const std::filesystem::path& folder, const LoadOptions& options = {}) {
+  torch::NoGradGuard no_grad;
+  const TransformerConfig config = read_config(folder);
+  return detail::load_from_files<Transformer>(detail::WeightFiles(folder), config, options, detail::other_heads(config));
+}
+
+/// Loads an encoder with its masked-language head.   @throws as `load_causal_lm`.
+inline MaskedLM load_masked_lm(const std::filesystem::path& folder, const LoadOptions& options = {}) {
+  torch::NoGradGuard no_grad;
+  const TransformerConfig config = read_config(folder);
+  return detail::load_from_files<MaskedLM>(detail::WeightFiles(folder), config, options, detail::other_heads(config));
+}
+
+/// Loads a decoder or an encoder with a classification head: the folder's own, or with `options.num_labels` a new one
+/// where it has none.   @throws as `load_causal_lm`.
+inline SequenceClassifier load_sequence_classifier(const std::filesystem::path& folder, const LoadOptions& options = {}) {
+  torch::NoGradGuard no_grad;
+  TransformerConfig config = read_config(folder);
+  if (options.num_labels) config.num_labels = *options.num_labels;
+  return detail::load_from_files<SequenceClassifier>(detail::WeightFiles(folder), config, options, detail::other_heads(config));
 }
 
 /// Writes config.json and model.safetensors of a Hugging Face folder, in the dtype the model has.

@@ -140,6 +140,9 @@ class TransformerImpl : public torch::nn::Module {
 
   // WEIGHTS
 
+  /// The part of `weight_slots` that a base model need not have and a task may begin anew.
+  virtual std::vector<WeightSlot> head_slots() const { return {}; }
+
   /// Every tensor of the Hugging Face file and where it lies here; a tied head has no slot of its own.
   virtual std::vector<WeightSlot> weight_slots() const {
     const WeightNames& names = config_.weights;

@@ -100,6 +100,7 @@ struct TransformerConfig {
   std::optional<int64_t> bos_token_id;
   std::vector<int64_t> eos_token_ids;
   int64_t num_labels = 0;              // of a classification head
+  std::string classifier_act = "tanh"; // behind its transform, where it has one
   std::string dtype = "float32";       // of the stored weights
 
   int64_t query_width() const { return num_attention_heads * head_dim; }      // H·E

@@ -26,6 +26,8 @@ struct WeightNames {
   std::string_view mlp_input_norm = "post_attention_layernorm", mlp_output_norm = "";
 
   std::string_view language_head = "lm_head";
+  std::string_view masked_transform = "", masked_norm = "", masked_bias = "";  ///< in front of an encoder's `language_head`
+  std::string_view classifier_transform = "", classifier = "score";            ///< full names, `base` included
 
   bool transposed = false;  ///< matrices of layers are stored (in, out)
   bool by_head = false;     ///< `query_key_value` holds q, k, v of head 0, then of head 1, …
