@@ -3,6 +3,7 @@
 
 #include "reft/tokenizer/tokenizer.hpp"
 #include "support/adapter.hpp"
+#include "support/model_path.hpp"
 #include "support/program.hpp"
 
 namespace {
@@ -63,8 +64,9 @@ void write_activations(reft::ReftModel<Base> model, const Settings& settings) {
 }
 
 /// With the head the folder says it has.
-int run(const Settings& settings, const reft::program::Common& common) {
+int run(Settings settings, const reft::program::Common& common) {
   common.apply();
+  settings.model = reft::program::model_path(settings.model);
   torch::NoGradGuard no_grad;
   const reft::LoadOptions options = common.load_options();
   const auto write = [&](auto base) { write_activations(reft::ReftModel(std::move(base)), settings); };
@@ -82,7 +84,7 @@ int main(int argc, char** argv) {
   CLI::App app("Writes activations of chosen sites as safetensors, (T, width) float32 each.");
   Settings settings;
   reft::program::Common common;
-  app.add_option("--model", settings.model, "base: a Hugging Face folder or a llama2.c file")->required();
+  app.add_option("--model", settings.model, "base: a Hugging Face folder, the id of a model in its local cache, or a llama2.c file")->required();
   settings.adapter.add_to(app);
   auto* tokens = app.add_option("--tokens", settings.tokens, "token ids, \"1,2,3\"")
                      ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));

@@ -13,6 +13,7 @@
 #include "reft/tokenizer/tokenizer.hpp"
 #include "reft/train/trainer.hpp"
 #include "support/interventions.hpp"
+#include "support/model_path.hpp"
 #include "support/program.hpp"
 
 namespace {
@@ -35,7 +36,7 @@ struct Settings {
 
 void add_flags(CLI::App& app, Settings& settings) {
   reft::TrainerOptions& training = settings.training;
-  app.add_option("--model", settings.model, "base: a Hugging Face folder or a llama2.c file (default: the embedded model)");
+  app.add_option("--model", settings.model, "base: a Hugging Face folder, the id of a model in its local cache, or a llama2.c file (default: the embedded model)");
   app.add_option("--data", settings.data,
                  "JSON or JSON Lines of instruction/input/output, prompt/completion or input_ids/labels/prompt_length "
                  "(default: the embedded instructions)");
@@ -259,8 +260,9 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
 
   reft::LoadOptions load = common.load_options();
   if (embedded && common.dtype == "auto") load.dtype = torch::kFloat32;  // stored in bfloat16, small enough for more
-  const reft::CausalLM base = reft::load_causal_lm(settings.model, load);
-  const std::optional<reft::Tokenizer> tokenizer = find_tokenizer(settings.model);
+  const std::string folder = reft::program::model_path(settings.model);
+  const reft::CausalLM base = reft::load_causal_lm(folder, load);
+  const std::optional<reft::Tokenizer> tokenizer = find_tokenizer(folder);
   const Data data = read_data(settings, common, base->config(), tokenizer);
   Model model(base);
 

@@ -7,6 +7,7 @@
 #include "reft/generate/generate.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
 #include "support/adapter.hpp"
+#include "support/model_path.hpp"
 #include "support/program.hpp"
 
 namespace {
@@ -117,7 +118,7 @@ int main(int argc, char** argv) {
   CLI::App app("Continues prompts; prompt-only interventions cost nothing while decoding.");
   Settings settings;
   reft::program::Common common;
-  app.add_option("--model", settings.model, "base: a Hugging Face folder or a llama2.c file")->required();
+  app.add_option("--model", settings.model, "base: a Hugging Face folder, the id of a model in its local cache, or a llama2.c file")->required();
   settings.adapter.add_to(app);
   auto* source = app.add_option_group("Prompt", "one of these");
   source->add_option("--prompt", settings.prompt, "one prompt");
@@ -143,6 +144,7 @@ int main(int argc, char** argv) {
   return reft::program::run(app, argc, argv, [&] {
     common.apply();
     sampling.seed = common.seed;
+    settings.model = reft::program::model_path(settings.model);
     Generator generator(settings, common);
     if (settings.interactive) {
       generator.chat();

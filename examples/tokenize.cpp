@@ -11,6 +11,7 @@
 #include "reft/io/mapped_file.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
 #include "support/command_line.hpp"
+#include "support/model_path.hpp"
 
 namespace {
 
@@ -32,7 +33,7 @@ void add_machine_flags(CLI::App& app) {
 
 /// Exactly one of the three inputs must be given.
 void add_flags(CLI::App& app, Settings& settings) {
-  app.add_option("--model", settings.model, "folder with a tokenizer.json")->required();
+  app.add_option("--model", settings.model, "folder with a tokenizer.json, or the id of a model in the local Hugging Face cache")->required();
   CLI::Option_group* input = app.add_option_group("Input");
   input->add_option("--text", settings.text, "text to encode");
   input->add_option("--file", settings.file, "file whose whole content is encoded");
@@ -50,7 +51,7 @@ int main(int argc, char** argv) {
   Settings settings;
   add_flags(app, settings);
   return reft::program::run(app, argc, argv, [&] {
-    const reft::Tokenizer tokenizer = reft::load_tokenizer(settings.model);
+    const reft::Tokenizer tokenizer = reft::load_tokenizer(reft::program::model_path(settings.model));
     if (app.count("--decode") > 0) {
       fmt::print("{}\n", tokenizer.decode(reft::program::parse_tokens(settings.decode)));
       return 0;

@@ -19,6 +19,7 @@
 
 // io: file formats that know nothing of models
 #include "reft/io/atomic_file.hpp"
+#include "reft/io/hub_cache.hpp"
 #include "reft/io/llama2c.hpp"
 #include "reft/io/mapped_file.hpp"
 #include "reft/io/near_names.hpp"

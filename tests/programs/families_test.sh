@@ -29,3 +29,12 @@ sed -i 's/"sliding_window": 8/"sliding_window": 9/' "$work/mistral_0/model/confi
 ours mistral_0 >/dev/null
 ! "$python" "$here/families_peer.py" compare "$work" >"$work/changed" || fail "a wrong window went unseen"
 grep -q "attention_value_output is off by" "$work/changed" || fail "the wrong window is not where the difference begins: $(grep "^  " "$work/changed")"
+
+# A model by its id, where the environment says the cache is; when it is not there, how it gets there.
+snapshots=$work/home/hub/models--some--mistral/snapshots
+mkdir -p "$snapshots"
+ln -s "$work/mistral_1/model" "$snapshots/0123"
+by_id=("$bin/activations" --model some/mistral --list-sites)
+[ "$(HF_HOME=$work/home "${by_id[@]}" | wc -l)" = "$("$bin/activations" --model "$work/mistral_1/model" --list-sites | wc -l)" ] ||
+  fail "a model is not found by its id"
+expect_error 1 "hf download some/mistral" env HF_HOME="$work/nowhere" "${by_id[@]}"
