@@ -1,15 +1,18 @@
 #pragma once
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "reft/model/config_keys.hpp"
+#include "reft/model/json_key.hpp"
+#include "reft/model/rope_scaling.hpp"
 #include "reft/model/transformer_config.hpp"
+#include "reft/model/weight_names.hpp"
 
 namespace reft {
 
@@ -35,186 +38,6 @@ struct Family {
 };
 
 namespace detail {
-
-template <class T>
-void read_key(const nlohmann::json& json, const char* key, T& value) {
-  const auto found = json.find(key);
-  if (found == json.end() || found->is_null()) return;
-  try {
-    found->get_to(value);
-  } catch (const nlohmann::json::exception&) {
-    fail<CheckpointError>("read_config", "config.json: {} = {} is not of the expected type", key, found->dump());
-  }
-}
-
-template <class T>
-void require_key(const nlohmann::json& json, const char* key, T& value) {
-  if (!json.contains(key) || json[key].is_null()) fail<CheckpointError>("read_config", "config.json: {} is missing", key);
-  read_key(json, key, value);
-}
-
-// Ref: Peng et al. 2023, arXiv:2309.00071: cosines and sines grow with the logarithm of the factor.
-inline void read_yarn(const nlohmann::json& json, const TransformerConfig& config, RopeScaling& scaling) {
-  scaling.kind = RopeScaling::Kind::yarn;
-  if (scaling.original_max_position_embeddings == 0) scaling.original_max_position_embeddings = config.max_position_embeddings;
-  read_key(json, "beta_fast", scaling.beta_fast);
-  read_key(json, "beta_slow", scaling.beta_slow);
-  read_key(json, "truncate", scaling.truncate);
-  double mscale = 0.0, mscale_all_dim = 0.0;
-  read_key(json, "mscale", mscale);
-  read_key(json, "mscale_all_dim", mscale_all_dim);
-  const auto growth = [&](double slope) { return scaling.factor <= 1.0 ? 1.0 : 0.1 * slope * std::log(scaling.factor) + 1.0; };
-  scaling.attention_factor = mscale != 0.0 && mscale_all_dim != 0.0 ? growth(mscale) / growth(mscale_all_dim) : growth(1.0);
-  read_key(json, "attention_factor", scaling.attention_factor);
-}
-
-// Ref: Ding et al. 2024, arXiv:2402.13753.
-inline void read_longrope(const nlohmann::json& json, const TransformerConfig& config, RopeScaling& scaling) {
-  scaling.kind = RopeScaling::Kind::longrope;
-  require_key(json, "short_factor", scaling.short_factor);
-  require_key(json, "long_factor", scaling.long_factor);
-  read_key(json, "factor", scaling.factor);
-  const auto context = static_cast<double>(config.max_position_embeddings);
-  if (scaling.original_max_position_embeddings == 0) scaling.original_max_position_embeddings = config.max_position_embeddings;
-  else scaling.factor = context / static_cast<double>(scaling.original_max_position_embeddings);
-  const double trained = std::log(static_cast<double>(scaling.original_max_position_embeddings));
-  scaling.attention_factor = scaling.factor <= 1.0 ? 1.0 : std::sqrt(1.0 + std::log(scaling.factor) / trained);
-  read_key(json, "attention_factor", scaling.attention_factor);
-}
-
-inline RopeScaling read_rope_scaling(const nlohmann::json& json, const TransformerConfig& config) {
-  using Kind = RopeScaling::Kind;
-  RopeScaling scaling;
-  std::string kind = "default";
-  read_key(json, "type", kind);
-  read_key(json, "rope_type", kind);
-  if (kind == "default") return scaling;
-  if (kind != "longrope" && kind != "su") require_key(json, "factor", scaling.factor);
-  scaling.original_max_position_embeddings = config.rope_scaling.original_max_position_embeddings;
-  read_key(json, "original_max_position_embeddings", scaling.original_max_position_embeddings);
-  if (kind == "linear") {
-    scaling.kind = Kind::linear;
-  } else if (kind == "dynamic") {
-    scaling.kind = Kind::dynamic;
-  } else if (kind == "llama3") {
-    scaling.kind = Kind::llama3;
-    require_key(json, "low_freq_factor", scaling.low_freq_factor);
-    require_key(json, "high_freq_factor", scaling.high_freq_factor);
-    require_key(json, "original_max_position_embeddings", scaling.original_max_position_embeddings);
-  } else if (kind == "yarn") {
-    read_yarn(json, config, scaling);
-  } else if (kind == "longrope" || kind == "su") {
-    read_longrope(json, config, scaling);
-  } else {
-    fail<ConfigError>("read_config", "rope scaling \"{}\": expected default, linear, dynamic, llama3, yarn or longrope", kind);
-  }
-  return scaling;
-}
-
-// Old files hold rope_theta and rope_scaling, new ones both inside rope_parameters.
-inline void read_rope(const nlohmann::json& json, TransformerConfig& config) {
-  read_key(json, "rope_theta", config.rope_theta);
-  read_key(json, "partial_rotary_factor", config.partial_rotary_factor);
-  read_key(json, "original_max_position_embeddings", config.rope_scaling.original_max_position_embeddings);
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (!json.contains(key) || json[key].is_null()) continue;
-    const nlohmann::json* values = &json[key];
-    // The newest files tell layers with a window apart.
-    if (values->contains("sliding_attention")) read_key((*values)["sliding_attention"], "rope_theta", config.rope_local_theta);
-    if (values->contains("full_attention")) values = &(*values)["full_attention"];
-    if (!values->is_object()) fail<CheckpointError>("read_config", "config.json: {} is not an object", key);
-    read_key(*values, "rope_theta", config.rope_theta);
-    read_key(*values, "partial_rotary_factor", config.partial_rotary_factor);
-    config.rope_scaling = read_rope_scaling(*values, config);
-  }
-}
-
-/// L, small enough to hold a list of them.
-inline size_t checked_layers(const TransformerConfig& config) {
-  if (config.num_hidden_layers < 1 || config.num_hidden_layers > (1 << 16)) {
-    fail<ConfigError>("TransformerConfig", "num_hidden_layers: expected 1 to {}, got {}", 1 << 16, config.num_hidden_layers);
-  }
-  return static_cast<size_t>(config.num_hidden_layers);
-}
-
-/// Integer weights are refused: nothing here computes with them.
-inline void refuse_quantized(const nlohmann::json& json) {
-  if (!json.contains("quantization_config") || json["quantization_config"].is_null()) return;
-  const auto& quantization = json["quantization_config"];
-  std::string method = "an unknown method";
-  if (quantization.is_object()) read_key(quantization, "quant_method", method);
-  fail<ConfigError>("read_config",
-                    "the weights are quantized ({}); expected weights of a float dtype, because interventions need gradients through "
-                    "every layer. Use the unquantized model this one was made from",
-                    method);
-}
-
-inline void read_labels(const nlohmann::json& json, TransformerConfig& config) {
-  config.num_labels = 2;
-  read_key(json, "num_labels", config.num_labels);
-  if (json.contains("id2label") && json["id2label"].is_object()) config.num_labels = std::ssize(json["id2label"]);
-}
-
-inline void read_token_ids(const nlohmann::json& json, TransformerConfig& config) {
-  if (json.contains("bos_token_id") && json["bos_token_id"].is_number_integer()) config.bos_token_id = json["bos_token_id"];
-  if (!json.contains("eos_token_id")) return;
-  const auto& eos = json["eos_token_id"];
-  if (eos.is_number_integer()) config.eos_token_ids = {eos.get<int64_t>()};
-  if (eos.is_array()) read_key(json, "eos_token_id", config.eos_token_ids);
-}
-
-/// What config.json calls the sizes.
-struct SizeKeys {
-  const char* hidden_size = "hidden_size";
-  const char* intermediate_size = "intermediate_size";
-  const char* num_hidden_layers = "num_hidden_layers";
-  const char* num_attention_heads = "num_attention_heads";
-  const char* max_position_embeddings = "max_position_embeddings";
-  const char* hidden_act = "hidden_act";
-};
-
-inline void read_sizes(const nlohmann::json& json, TransformerConfig& config, const SizeKeys& keys = {}) {
-  require_key(json, keys.hidden_size, config.hidden_size);
-  config.intermediate_size = 4 * config.hidden_size;
-  if (std::string_view(keys.intermediate_size) == "n_inner") read_key(json, keys.intermediate_size, config.intermediate_size);
-  else require_key(json, keys.intermediate_size, config.intermediate_size);
-  require_key(json, keys.num_hidden_layers, config.num_hidden_layers);
-  require_key(json, keys.num_attention_heads, config.num_attention_heads);
-  require_key(json, "vocab_size", config.vocab_size);
-  config.num_key_value_heads = config.num_attention_heads;
-  if (config.num_attention_heads > 0) config.head_dim = config.hidden_size / config.num_attention_heads;
-  read_key(json, keys.max_position_embeddings, config.max_position_embeddings);
-  read_key(json, keys.hidden_act, config.hidden_act);
-  read_key(json, "tie_word_embeddings", config.tie_word_embeddings);
-}
-
-/// The keys most decoders share.
-inline void read_decoder(const nlohmann::json& json, TransformerConfig& config) {
-  read_sizes(json, config);
-  read_key(json, "num_key_value_heads", config.num_key_value_heads);
-  read_key(json, "head_dim", config.head_dim);
-  read_key(json, "rms_norm_eps", config.norm_eps);
-  read_key(json, "attention_bias", config.attention_bias);
-  config.attention_output_bias = config.attention_bias;
-  read_key(json, "mlp_bias", config.mlp_bias);
-  read_rope(json, config);
-}
-
-/// Gives layers a window: those `layer_types` names, else those for which `is_local` says so.
-template <class IsLocal>
-void read_windows(const nlohmann::json& json, TransformerConfig& config, int64_t window, IsLocal is_local) {
-  std::vector<std::string> types;
-  read_key(json, "layer_types", types);
-  read_key(json, "sliding_window", window);
-  if (!types.empty() && static_cast<int64_t>(types.size()) != config.num_hidden_layers) {
-    fail<CheckpointError>("read_config", "config.json: layer_types: expected {} of them, got {}", config.num_hidden_layers, types.size());
-  }
-  if (config.layers.empty()) config.layers.resize(checked_layers(config));
-  for (size_t i = 0; i < config.layers.size(); ++i) {
-    const bool local = types.empty() ? is_local(static_cast<int64_t>(i)) : types[i] == "sliding_attention";
-    if (local) config.layers[i].window = window;
-  }
-}
 
 inline void read_llama(const nlohmann::json& json, TransformerConfig& config) { read_decoder(json, config); }
 
@@ -338,13 +161,6 @@ inline void read_olmo2(const nlohmann::json& json, TransformerConfig& config) {
   read_decoder(json, config);
   config.norm_placement = NormPlacement::output;
   config.query_key_norm = TransformerConfig::kWholeRow;
-}
-
-inline void read_plain_feed_forward(TransformerConfig& config) {
-  config.norm = NormKind::layer;
-  config.norm_eps = 1e-5;
-  config.attention_bias = config.attention_output_bias = config.mlp_bias = true;
-  config.gated_mlp = false;
 }
 
 inline void read_gpt2(const nlohmann::json& json, TransformerConfig& config) {
@@ -477,103 +293,5 @@ inline constexpr Family kFamilies[] = {
       .masked_transform = "vocab_transform", .masked_norm = "vocab_layer_norm", .masked_bias = "vocab_projector",
       .classifier_transform = "pre_classifier", .classifier = "classifier"}},
 };
-
-/// @throws ConfigError for an architecture that is not in the table; CheckpointError for missing or malformed keys.
-inline TransformerConfig parse_config(const nlohmann::json& json) {
-  if (!json.is_object()) fail<CheckpointError>("read_config", "config.json: expected an object");
-  TransformerConfig config;
-  std::vector<std::string> architectures;
-  detail::read_key(json, "architectures", architectures);
-  detail::read_key(json, "model_type", config.model_type);
-  config.architecture = architectures.empty() ? "" : architectures.front();
-  for (const Family& family : kFamilies) {
-    if (config.architecture.empty() ? config.model_type != family.model_type : !family.matches(config.architecture)) continue;
-    detail::refuse_quantized(json);
-    if (config.architecture.empty()) config.architecture = family.architecture;
-    config.model_type = family.model_type;
-    config.weights = family.weights;
-    detail::read_key(json, "torch_dtype", config.dtype);
-    detail::read_key(json, "dtype", config.dtype);
-    detail::read_token_ids(json, config);
-    detail::read_labels(json, config);
-    family.read(json, config);
-    validate(config);
-    return config;
-  }
-  std::string known;
-  for (const Family& family : kFamilies) known += (known.empty() ? "" : ", ") + std::string(family.architecture);
-  fail<ConfigError>("read_config", "architecture \"{}\" (model_type \"{}\"): expected one of {}", config.architecture,
-                    config.model_type, known);
-}
-
-/// Reads `folder`/config.json.   @throws CheckpointError if it is missing or not JSON; else as `parse_config`.
-inline TransformerConfig read_config(const std::filesystem::path& folder) {
-  const auto path = folder / "config.json";
-  std::ifstream file(path);
-  if (!file) fail<CheckpointError>("read_config", "{}: no such file; expected a Hugging Face model folder", path.string());
-  const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) fail<CheckpointError>("read_config", "{}: not valid JSON", path.string());
-  return parse_config(json);
-}
-
-/// The rope_scaling of a config.json; null where nothing is scaled.
-inline nlohmann::json to_json(const RopeScaling& scaling) {
-  using Kind = RopeScaling::Kind;
-  switch (scaling.kind) {
-    case Kind::none: break;
-    case Kind::linear: return {{"rope_type", "linear"}, {"factor", scaling.factor}};
-    case Kind::dynamic: return {{"rope_type", "dynamic"}, {"factor", scaling.factor}};
-    case Kind::llama3:
-      return {{"rope_type", "llama3"},
-              {"factor", scaling.factor},
-              {"low_freq_factor", scaling.low_freq_factor},
-              {"high_freq_factor", scaling.high_freq_factor},
-              {"original_max_position_embeddings", scaling.original_max_position_embeddings}};
-    case Kind::yarn:
-      return {{"rope_type", "yarn"},
-              {"factor", scaling.factor},
-              {"beta_fast", scaling.beta_fast},
-              {"beta_slow", scaling.beta_slow},
-              {"truncate", scaling.truncate},
-              {"attention_factor", scaling.attention_factor},
-              {"original_max_position_embeddings", scaling.original_max_position_embeddings}};
-    case Kind::longrope:
-      return {{"rope_type", "longrope"},
-              {"factor", scaling.factor},
-              {"short_factor", scaling.short_factor},
-              {"long_factor", scaling.long_factor},
-              {"attention_factor", scaling.attention_factor},
-              {"original_max_position_embeddings", scaling.original_max_position_embeddings}};
-  }
-  return nullptr;
-}
-
-/// The config.json from which `parse_config` reads the same config back.
-/// @throws ConfigError for a family other than Llama: only that one is ever made from nothing.
-inline nlohmann::json to_json(const TransformerConfig& config) {
-  if (config.model_type != "llama") fail<ConfigError>("to_json", "a {} cannot be written; expected a Llama", config.architecture);
-  nlohmann::json json{{"architectures", {config.architecture}},
-                      {"model_type", config.model_type},
-                      {"hidden_size", config.hidden_size},
-                      {"intermediate_size", config.intermediate_size},
-                      {"num_hidden_layers", config.num_hidden_layers},
-                      {"num_attention_heads", config.num_attention_heads},
-                      {"num_key_value_heads", config.num_key_value_heads},
-                      {"head_dim", config.head_dim},
-                      {"vocab_size", config.vocab_size},
-                      {"max_position_embeddings", config.max_position_embeddings},
-                      {"rms_norm_eps", config.norm_eps},
-                      {"rope_theta", config.rope_theta},
-                      {"hidden_act", config.hidden_act},
-                      {"attention_bias", config.attention_bias},
-                      {"mlp_bias", config.mlp_bias},
-                      {"tie_word_embeddings", config.tie_word_embeddings},
-                      {"torch_dtype", config.dtype}};
-  if (config.bos_token_id) json["bos_token_id"] = *config.bos_token_id;
-  if (config.eos_token_ids.size() == 1) json["eos_token_id"] = config.eos_token_ids.front();
-  if (config.eos_token_ids.size() > 1) json["eos_token_id"] = config.eos_token_ids;
-  if (const nlohmann::json scaling = to_json(config.rope_scaling); !scaling.is_null()) json["rope_scaling"] = scaling;
-  return json;
-}
 
 }  // namespace reft

@@ -21,7 +21,7 @@
 #include "reft/io/safetensors_torch.hpp"
 #include "reft/io/torch_zip_torch.hpp"
 #include "reft/model/causal_lm.hpp"
-#include "reft/model/families.hpp"
+#include "reft/model/config_json.hpp"
 #include "reft/model/masked_lm.hpp"
 #include "reft/model/sequence_classifier.hpp"
 
