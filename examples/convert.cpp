@@ -1,5 +1,6 @@
 // Rewrites an adapter folder in another format, or dumps its matrices.
 #include "reft/checkpoint/any_adapter.hpp"
+#include "reft/checkpoint/pyreft_writer.hpp"
 #include "reft/model/config_json.hpp"
 #include "support/program.hpp"
 

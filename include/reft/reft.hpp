@@ -74,7 +74,10 @@
 #include "reft/checkpoint/adapter.hpp"
 #include "reft/checkpoint/any_adapter.hpp"
 #include "reft/checkpoint/pyreft.hpp"
+#include "reft/checkpoint/pyreft_format.hpp"
 #include "reft/checkpoint/pyreft_key.hpp"
+#include "reft/checkpoint/pyreft_reader.hpp"
+#include "reft/checkpoint/pyreft_writer.hpp"
 
 // tokenizer: text to ids and back
 #include "reft/tokenizer/added_tokens.hpp"

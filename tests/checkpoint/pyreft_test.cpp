@@ -1,6 +1,7 @@
 #include "reft/checkpoint/pyreft.hpp"
 
 #include "reft/checkpoint/any_adapter.hpp"
+#include "reft/checkpoint/pyreft_writer.hpp"
 #include "reft/intervention/loreft.hpp"
 #include "reft/model/loading.hpp"
 #include "support/catch.hpp"
