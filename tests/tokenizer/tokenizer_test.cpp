@@ -159,25 +159,37 @@ TEST_CASE("what is missing or no JSON is refused by its path") {
   REQUIRE_THROWS_AS(load_tokenizer(path), TokenizerError);
 }
 
-TEST_CASE("no part of a tokenizer.json can be cut off or changed so that loading crashes") {
+TEST_CASE("a tokenizer.json cut off anywhere is refused, and one changed anywhere is refused or used") {
   const std::string whole = llama_tokenizer().dump();
   const test::TemporaryFolder folder;
-  const auto try_load = [&](const std::string& content) {
+  const auto is_refused = [&](const std::string& content) {
     test::write_text(folder / "tokenizer.json", content);
     try {
       load_tokenizer(folder.path()).encode("a é <unk>");
+      return false;
     } catch (const TokenizerError&) {
+      return true;
     }
   };
-  for (std::size_t length = 0; length < whole.size(); length += 3) try_load(whole.substr(0, length));
-  for (const char* wrong : {"null", "1e999", "-1", "[]", "{}", "\"\""}) {
+  REQUIRE_FALSE(is_refused(whole));
+  for (std::size_t length = 0; length < whole.size(); ++length) {
+    INFO("cut to " << length);
+    REQUIRE(is_refused(whole.substr(0, length)));
+  }
+  int refused = 0, changes = 0;
+  for (const nlohmann::json& wrong : {nlohmann::json(), nlohmann::json(1e300), nlohmann::json(-1), nlohmann::json::array(),
+                                      nlohmann::json::object(), nlohmann::json("")}) {
     const nlohmann::json flat = llama_tokenizer().flatten();
     for (const auto& [place, value] : flat.items()) {
+      INFO(place << " = " << wrong.dump());
       nlohmann::json changed = llama_tokenizer();
-      changed[nlohmann::json::json_pointer(place)] =
-          std::string_view(wrong) == "1e999" ? nlohmann::json(1e300) : nlohmann::json::parse(wrong);
-      try_load(changed.dump());
+      changed[nlohmann::json::json_pointer(place)] = wrong;
+      bool is_error = false;
+      REQUIRE_NOTHROW(is_error = is_refused(changed.dump()));
+      refused += is_error;
+      ++changes;
     }
   }
-  SUCCEED();
+  INFO(refused << " of " << changes << " changes refused");
+  REQUIRE(2 * refused > changes);
 }
