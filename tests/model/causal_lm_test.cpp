@@ -219,7 +219,7 @@ TEST_CASE("a forward with nothing attached is the plain computation, written out
   const reft::CausalLM model = general_model();
   torch::NoGradGuard no_grad;
   std::map<std::string, Tensor> weights;
-  for (const auto& slot : model->weight_slots()) weights[slot.name] = slot.view().to(torch::kFloat64);
+  for (const auto& slot : model->weight_slots()) weights[slot.name] = slot.values.to(torch::kFloat64);
   const auto linear = [&](const Tensor& x, const std::string& name) {
     const Tensor y = x.matmul(weights.at(name + ".weight").t());
     return weights.contains(name + ".bias") ? y + weights.at(name + ".bias") : y;

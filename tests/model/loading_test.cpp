@@ -38,7 +38,7 @@ json with(json config, const json& changes) {
 
 Tensors tensors_of(const reft::CausalLM& model) {
   Tensors tensors;
-  for (const auto& slot : model->weight_slots()) tensors[slot.name] = slot.view().clone();
+  for (const auto& slot : model->weight_slots()) tensors[slot.name] = slot.values.clone();
   return tensors;
 }
 
@@ -302,6 +302,13 @@ TEST_CASE("damaged folders are refused with the tensor's name") {
   // A shape that no machine holds is refused from the file's tensors, before memory is asked for.
   CHECK(contains(text([](Tensors&) {}, with(minimal_config(), {{"vocab_size", 1 << 30}, {"hidden_size", 1 << 30}})), "[reft::load_causal_lm]"));
   CHECK(contains(text([](Tensors&) {}, with(minimal_config(), {{"num_hidden_layers", 1 << 30}})), "[reft::load_causal_lm]"));
+
+  // Whoever is loading is named.
+  write_folder(folder.path(), minimal_config(), {});
+  const std::string missing = fmt::format("{}: tensor model.embed_tokens.weight is missing", where);
+  CHECK(error_text([&] { reft::load_transformer(folder.path()); }) == "[reft::load_transformer] " + missing);
+  CHECK(error_text([&] { reft::load_masked_lm(folder.path()); }) == "[reft::load_masked_lm] " + missing);
+  CHECK(error_text([&] { reft::load_sequence_classifier(folder.path()); }) == "[reft::load_sequence_classifier] " + missing);
 
   CHECK(text([](Tensors&) {}) == "no error");
   const auto file = folder / "model.safetensors";

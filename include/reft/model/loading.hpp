@@ -50,7 +50,8 @@ namespace detail {
 /// torch.save wrote. Files are memory-mapped and tensors views of them, so nothing is held twice.
 class WeightFiles {
  public:
-  explicit WeightFiles(const std::filesystem::path& folder) : folder_(folder) {
+  /// @param function  that is loading, which error texts name.
+  WeightFiles(const std::filesystem::path& folder, const char* function) : folder_(folder), function_(function) {
     for (const char* name : {"model.safetensors", "pytorch_model.bin"}) {
       const auto single = folder / name, index = folder / (std::string(name) + ".index.json");
       if (std::filesystem::exists(single)) open(single);
@@ -58,11 +59,12 @@ class WeightFiles {
       else continue;
       return;
     }
-    fail<CheckpointError>("load_causal_lm", "{}: expected model.safetensors or model.safetensors.index.json, or pytorch_model.bin",
+    fail<CheckpointError>(function, "{}: expected model.safetensors or model.safetensors.index.json, or pytorch_model.bin",
                           folder.string());
   }
 
   const std::filesystem::path& folder() const { return folder_; }
+  const char* function() const { return function_; }
 
   const torch::Tensor* find(const std::string& name) const {
     const auto found = tensors_.find(name);
@@ -86,17 +88,17 @@ class WeightFiles {
     }
   }
 
-  static std::set<std::string> shard_names(const std::filesystem::path& index_path) {
+  std::set<std::string> shard_names(const std::filesystem::path& index_path) const {
     std::ifstream stream(index_path);
     const auto json = nlohmann::json::parse(stream, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object()) {
-      fail<CheckpointError>("load_causal_lm", "{}: expected an object with a weight_map", index_path.string());
+      fail<CheckpointError>(function_, "{}: expected an object with a weight_map", index_path.string());
     }
     std::set<std::string> names;
     for (const auto& [tensor, file] : json["weight_map"].items()) {
       const std::string name = file.is_string() ? file.get<std::string>() : "";
       if (name.empty() || name.find('/') != std::string::npos) {
-        fail<CheckpointError>("load_causal_lm", "{}: {}: expected a file name, got {}", index_path.string(), tensor, file.dump());
+        fail<CheckpointError>(function_, "{}: {}: expected a file name, got {}", index_path.string(), tensor, file.dump());
       }
       names.insert(name);
     }
@@ -104,6 +106,7 @@ class WeightFiles {
   }
 
   std::filesystem::path folder_;
+  const char* function_;
   std::deque<SafetensorsFile> safetensors_files_;  // at fixed addresses: tensors look into them
   std::deque<TorchZipFile> zip_files_;
   std::map<std::string, torch::Tensor> tensors_;
@@ -114,15 +117,15 @@ inline torch::Dtype load_dtype(const LoadOptions& options, torch::Dtype stored) 
   return stored == torch::kFloat16 && options.device.is_cpu() ? torch::kFloat32 : stored;
 }
 
-inline void check_stored_shape(const std::string& name, torch::IntArrayRef expected, torch::IntArrayRef stored) {
+inline void check_stored_shape(const char* function, const std::string& name, torch::IntArrayRef expected, torch::IntArrayRef stored) {
   if (stored != expected) {
-    fail<CheckpointError>("load_causal_lm", "{}: expected shape {}, got {}", name, c10::str(expected), c10::str(stored));
+    fail<CheckpointError>(function, "{}: expected shape {}, got {}", name, c10::str(expected), c10::str(stored));
   }
 }
 
 /// Copies one file tensor into its slot, converting dtype and device on the way.
-inline void fill_slot(const WeightSlot& slot, const torch::Tensor& source) {
-  check_stored_shape(slot.name, slot.shape, source.sizes());
+inline void fill_slot(const char* function, const WeightSlot& slot, const torch::Tensor& source) {
+  check_stored_shape(function, slot.name, slot.shape, source.sizes());
   slot.values.copy_(source.reshape(slot.values.sizes()));
 }
 
@@ -150,19 +153,19 @@ inline const torch::Tensor* find_tensor(const WeightFiles& files, const Transfor
 
 inline const torch::Tensor& require_tensor(const WeightFiles& files, const TransformerConfig& config, const std::string& name) {
   if (const torch::Tensor* found = find_tensor(files, config, name)) return *found;
-  fail<CheckpointError>("load_causal_lm", "{}: tensor {} is missing", files.folder().string(), name);
+  fail<CheckpointError>(files.function(), "{}: tensor {} is missing", files.folder().string(), name);
 }
 
 /// A config's sizes are believed, and memory asked for, only where the files bear them out.
 inline void check_sizes(const WeightFiles& files, const TransformerConfig& config) {
   const WeightNames& names = config.weights;
   const std::string base(names.base), embedding = base + std::string(names.embedding) + ".weight";
-  check_stored_shape(embedding, {config.vocab_size, config.hidden_size}, require_tensor(files, config, embedding).sizes());
+  check_stored_shape(files.function(), embedding, {config.vocab_size, config.hidden_size}, require_tensor(files, config, embedding).sizes());
   const std::string last = fmt::format("{}{}{}.", base, names.layers, config.num_hidden_layers - 1);
   const auto check = [&](std::string_view name, int64_t rows, int64_t columns) {
     if (names.transposed) std::swap(rows, columns);
     const std::string full = fmt::format("{}{}.weight", last, name);
-    check_stored_shape(full, {rows, columns}, require_tensor(files, config, full).sizes());
+    check_stored_shape(files.function(), full, {rows, columns}, require_tensor(files, config, full).sizes());
   };
   if (names.query_key_value.empty()) check(names.query, config.query_width(), config.hidden_size);
   else check(names.query_key_value, config.merged_width(), config.hidden_size);
@@ -202,7 +205,7 @@ Model load_from_files(const WeightFiles& files, const TransformerConfig& config,
   const torch::Tensor& embedding = require_tensor(files, config, base + std::string(config.weights.embedding) + ".weight");
   const torch::Dtype stored = embedding.scalar_type();
   if (!c10::isFloatingType(stored)) {
-    fail<CheckpointError>("load_causal_lm", "{}: expected weights of a float dtype, got {}", files.folder().string(), c10::toString(stored));
+    fail<CheckpointError>(files.function(), "{}: expected weights of a float dtype, got {}", files.folder().string(), c10::toString(stored));
   }
   Model model(config, torch::TensorOptions(load_dtype(options, stored)).device(options.device));
   std::set<const torch::Tensor*> used;
@@ -210,13 +213,13 @@ Model load_from_files(const WeightFiles& files, const TransformerConfig& config,
   for (const WeightSlot& slot : model->weight_slots()) {
     if (fresh.contains(slot.name)) continue;
     const torch::Tensor& tensor = require_tensor(files, config, slot.name);
-    fill_slot(slot, tensor);
+    fill_slot(files.function(), slot, tensor);
     used.insert(&tensor);
   }
   for (const std::string& name : files.names()) {
     const bool known = used.contains(files.find(name)) || is_derived(name) || name == std::string(config.weights.language_head) + ".weight";
     if (known || std::any_of(ignored.begin(), ignored.end(), [&](const std::string& start) { return name.starts_with(start); })) continue;
-    fail<CheckpointError>("load_causal_lm", "{}: tensor {} has no place in a {}", files.folder().string(), name, config.architecture);
+    fail<CheckpointError>(files.function(), "{}: tensor {} has no place in a {}", files.folder().string(), name, config.architecture);
   }
   model->eval();
   return model;
@@ -227,7 +230,7 @@ inline CausalLM load_hugging_face(const std::filesystem::path& folder, const Loa
   if (!config.causal) {
     fail<ConfigError>("load_causal_lm", "{}: a {} is an encoder and continues no text; expected a decoder", folder.string(), config.architecture);
   }
-  return load_from_files<CausalLM>(WeightFiles(folder), config, options, {"score."});
+  return load_from_files<CausalLM>(WeightFiles(folder, "load_causal_lm"), config, options, {"score."});
 }
 
 // What a folder may hold for other tasks than the one it is loaded for.
@@ -254,7 +257,7 @@ inline CausalLM load_llama2c(const std::filesystem::path& path, const LoadOption
   CausalLM model(config, torch::TensorOptions(load_dtype(options, torch::kFloat32)).device(options.device));
   for (const WeightSlot& slot : model->weight_slots()) {
     std::vector<float> values = file.hugging_face_tensor(slot.name);
-    fill_slot(slot, torch::from_blob(values.data(), slot.shape, torch::kFloat32));
+    fill_slot("load_causal_lm", slot, torch::from_blob(values.data(), slot.shape, torch::kFloat32));
   }
   model->eval();
   return model;
@@ -275,14 +278,14 @@ inline CausalLM load_causal_lm(const std::filesystem::path& path, const LoadOpti
 inline Transformer load_transformer(const std::filesystem::path& folder, const LoadOptions& options = {}) {
   torch::NoGradGuard no_grad;
   const TransformerConfig config = read_config(folder);
-  return detail::load_from_files<Transformer>(detail::WeightFiles(folder), config, options, detail::other_heads(config));
+  return detail::load_from_files<Transformer>(detail::WeightFiles(folder, "load_transformer"), config, options, detail::other_heads(config));
 }
 
 /// Loads an encoder with its masked-language head.   @throws as `load_causal_lm`.
 inline MaskedLM load_masked_lm(const std::filesystem::path& folder, const LoadOptions& options = {}) {
   torch::NoGradGuard no_grad;
   const TransformerConfig config = read_config(folder);
-  return detail::load_from_files<MaskedLM>(detail::WeightFiles(folder), config, options, detail::other_heads(config));
+  return detail::load_from_files<MaskedLM>(detail::WeightFiles(folder, "load_masked_lm"), config, options, detail::other_heads(config));
 }
 
 /// Loads a decoder or an encoder with a classification head: the folder's own, or with `options.num_labels` a new one
@@ -291,7 +294,7 @@ inline SequenceClassifier load_sequence_classifier(const std::filesystem::path& 
   torch::NoGradGuard no_grad;
   TransformerConfig config = read_config(folder);
   if (options.num_labels) config.num_labels = *options.num_labels;
-  return detail::load_from_files<SequenceClassifier>(detail::WeightFiles(folder), config, options, detail::other_heads(config));
+  return detail::load_from_files<SequenceClassifier>(detail::WeightFiles(folder, "load_sequence_classifier"), config, options, detail::other_heads(config));
 }
 
 /// Writes config.json and model.safetensors of a Hugging Face folder, in the dtype the model has.
@@ -301,7 +304,7 @@ inline void save_causal_lm(const CausalLM& model, const std::filesystem::path& f
   TransformerConfig config = model->config();
   config.dtype = dtype_name(model->dtype());
   std::vector<std::pair<std::string, torch::Tensor>> tensors;
-  for (const WeightSlot& slot : model->weight_slots()) tensors.emplace_back(slot.name, slot.view().detach().reshape(slot.shape));
+  for (const WeightSlot& slot : model->weight_slots()) tensors.emplace_back(slot.name, slot.values.detach().reshape(slot.shape));
   save_tensors(folder / "model.safetensors", tensors, {{"format", "pt"}});
   write_file_atomically(folder / "config.json", to_json(config).dump(2) + "\n");
 }
@@ -311,10 +314,10 @@ inline void initialize(CausalLM& model) {
   torch::NoGradGuard no_grad;
   const double residual = 0.02 / std::sqrt(2.0 * static_cast<double>(model->num_layers()));
   for (const WeightSlot& slot : model->weight_slots()) {
-    if (slot.name.ends_with("bias")) slot.view().zero_();
-    else if (slot.name.ends_with("norm.weight") || slot.name.ends_with("layernorm.weight")) slot.view().fill_(1.0);
-    else if (slot.name.ends_with("o_proj.weight") || slot.name.ends_with("down_proj.weight")) slot.view().normal_(0.0, residual);
-    else slot.view().normal_(0.0, 0.02);
+    if (slot.name.ends_with("bias")) slot.values.zero_();
+    else if (slot.name.ends_with("norm.weight") || slot.name.ends_with("layernorm.weight")) slot.values.fill_(1.0);
+    else if (slot.name.ends_with("o_proj.weight") || slot.name.ends_with("down_proj.weight")) slot.values.normal_(0.0, residual);
+    else slot.values.normal_(0.0, 0.02);
   }
 }
 

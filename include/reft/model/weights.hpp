@@ -26,9 +26,6 @@ struct WeightSlot {
   WeightSlot(std::string name, torch::Tensor values) : WeightSlot(std::move(name), values, values.sizes().vec()) {}
   WeightSlot(std::string name, torch::Tensor values, std::vector<int64_t> shape)
       : name(std::move(name)), values(std::move(values)), shape(std::move(shape)) {}
-
-  /// The values in place, to read or to fill.
-  const torch::Tensor& view() const { return values; }
 };
 
 /// Slots for tensors stacked along the rows of one parameter, in order.
