@@ -57,7 +57,7 @@ void save(const reft::CausalLM& model, const Settings& settings, const reft::pro
   reft::CausalLM copy(model->config(), torch::TensorOptions(common.dtype_or(torch::kBFloat16)));
   const auto from = model->weight_slots(), to = copy->weight_slots();
   torch::NoGradGuard no_grad;
-  for (size_t i = 0; i < to.size(); ++i) to[i].view().copy_(from[i].view());
+  for (size_t i = 0; i < to.size(); ++i) to[i].values.copy_(from[i].values);
   reft::save_causal_lm(copy, settings.output);
 }
 
