@@ -46,10 +46,9 @@ def cases(full):
 
 def complete(R_start):
     """(D, D) orthogonal, its first r columns the rows of R_start."""
-    Q, upper = torch.linalg.qr(R_start.T.double(), mode="complete")
-    rank = R_start.shape[0]
-    Q[:, :rank] = R_start.T.double()
-    return Q.float() if (upper.diagonal() != 0).all() else None
+    Q = torch.linalg.qr(R_start.T, mode="complete").Q
+    Q[:, :len(R_start)] = R_start.T
+    return Q.float()
 
 
 def place(module, rank, width):
