@@ -27,9 +27,7 @@ class CausalLMImpl : public TransformerImpl {
   /// Logits of some rows.   @param rows  (S) int64, or undefined for all.   @return (S, V), dtype of the weights.
   torch::Tensor forward(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows = {},
                         KvCache* cache = nullptr) const {
-    if (!logits_.is_active(context)) return head(final_hidden(input_ids, context, rows, cache));
-    const torch::Tensor logits = logits_(head(final_hidden(input_ids, context, {}, cache)), context);
-    return rows.defined() ? logits.index_select(0, rows) : logits;
+    return logits_of([this](const torch::Tensor& hidden) { return head(hidden); }, input_ids, context, rows, cache);
   }
 
   /// Σ −log p(target) over supervised rows, float32; (S, V) is never held whole unless something acts at `logits`, or
@@ -37,7 +35,7 @@ class CausalLMImpl : public TransformerImpl {
   /// @param rows  (S) rows whose next token is supervised.   @param targets  (S) those tokens.
   torch::Tensor loss(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows,
                      const torch::Tensor& targets) const {
-    if (!logits_.is_active(context) && config().final_logit_softcapping == 0.0) {
+    if (!acts_at_logits(context) && config().final_logit_softcapping == 0.0) {
       return linear_cross_entropy(final_hidden(input_ids, context, rows), head_, targets);
     }
     const torch::Tensor logits = forward(input_ids, context, rows).to(torch::kFloat32);

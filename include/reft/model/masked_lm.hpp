@@ -33,9 +33,7 @@ class MaskedLMImpl : public TransformerImpl {
   /// Logits of some rows.   @param rows  (S) int64, or undefined for all.   @return (S, V).
   torch::Tensor forward(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows = {},
                         const torch::Tensor& token_types = {}) const {
-    if (!logits_.is_active(context)) return head(final_hidden(input_ids, context, rows, nullptr, token_types));
-    const torch::Tensor logits = logits_(head(final_hidden(input_ids, context, {}, nullptr, token_types)), context);
-    return rows.defined() ? logits.index_select(0, rows) : logits;
+    return logits_of([this](const torch::Tensor& hidden) { return head(hidden); }, input_ids, context, rows, nullptr, token_types);
   }
 
   std::vector<WeightSlot> weight_slots() const override {

@@ -174,7 +174,17 @@ class TransformerImpl : public torch::nn::Module {
 
   const torch::Tensor& embedding() const { return embedding_; }
 
-  HookPoint logits_{{{}, Component::logits, {}}};  // of models with a head
+  bool acts_at_logits(const ForwardContext& context) const { return logits_.is_active(context); }
+
+  /// A head's logits of some rows; where something acts at `logits`, of all rows first.
+  /// @param head  (S, D) to (S, V).   @param rows  (S) int64, or undefined for all.   @return (S, V).
+  template <class Head>
+  torch::Tensor logits_of(const Head& head, const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows,
+                          KvCache* cache, const torch::Tensor& token_types = {}) const {
+    if (!acts_at_logits(context)) return head(final_hidden(input_ids, context, rows, cache, token_types));
+    const torch::Tensor logits = logits_(head(final_hidden(input_ids, context, {}, cache, token_types)), context);
+    return rows.defined() ? logits.index_select(0, rows) : logits;
+  }
 
  private:
   torch::Tensor embedded(const torch::Tensor& input_ids, const torch::Tensor& token_types, const Layout& layout) const {
@@ -232,6 +242,7 @@ class TransformerImpl : public torch::nn::Module {
   std::vector<std::shared_ptr<Block>> blocks_;
   HookPoint embedding_output_{{{}, Component::embedding_output, {}}};
   HookPoint final_norm_output_{{{}, Component::final_norm_output, {}}};
+  HookPoint logits_{{{}, Component::logits, {}}};  // of models with a head
 };
 
 /// Shared handle of a TransformerImpl: copying it copies the handle, not the weights.
