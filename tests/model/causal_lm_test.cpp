@@ -1,5 +1,6 @@
 #include "reft/model/causal_lm.hpp"
 
+#include <utility>
 #include <vector>
 
 #include "reft/tensor/edit_rows.hpp"
@@ -92,12 +93,37 @@ struct LowRank {
   std::vector<Tensor> parameters() const { return {R, W, b}; }
 };
 
-/// The loss and the gradients of the edit's parameters.
-std::vector<Tensor> loss_and_gradients(const reft::CausalLM& model, const ForwardContext& context, const LowRank& edit) {
+/// The loss and its gradients.
+std::vector<Tensor> loss_and_gradients(const reft::CausalLM& model, const ForwardContext& context, const std::vector<Tensor>& parameters) {
   const Tensor loss = model->loss(kIds, context, kSupervised, kTargets);
-  std::vector<Tensor> all = torch::autograd::grad({loss}, edit.parameters());
+  std::vector<Tensor> all = torch::autograd::grad({loss}, parameters);
   all.insert(all.begin(), loss.detach());
   return all;
+}
+
+/// The loss and its gradients with the edit in place, and with a user's hook that does the same out of place.
+std::pair<std::vector<Tensor>, std::vector<Tensor>> edited_and_hooked(reft::CausalLM& model, const Site& site, const LowRank& edit,
+                                                                      const std::vector<Tensor>& parameters) {
+  ForwardContext context(layout());
+  int calls = 0;
+  context.add_action(site, [&](Tensor h, reft::Columns columns) {
+    ++calls;
+    return reft::edit_rows(std::move(h), kEdited, columns, {edit, edit.parameters()});
+  });
+  const auto edited = loss_and_gradients(model, context, parameters);
+  CHECK(calls == 1);
+  const auto hook = model->hook_point(site).add([&](Tensor h, const ForwardContext&) {
+    return h.index_copy(0, kEdited, edit(h.index_select(0, kEdited)));
+  });
+  return {edited, loss_and_gradients(model, ForwardContext(layout()), parameters)};
+}
+
+void check_equal(const std::vector<Tensor>& ours, const std::vector<Tensor>& expected, double tolerance) {
+  REQUIRE(ours.size() == expected.size());
+  for (size_t i = 0; i < ours.size(); ++i) {
+    INFO("tensor " << i);
+    CHECK(relative_distance(ours[i], expected[i]) < tolerance);
+  }
 }
 
 }  // namespace
@@ -109,26 +135,11 @@ TEST_CASE("at every component an edit in place has the gradients of a user's hoo
   for (const Site& site : all_sites()) {
     INFO(to_string(site));
     const LowRank edit(model->width(site));
-    ForwardContext context(layout());
-    int calls = 0;
-    context.add_action(site, [&](Tensor h, reft::Columns columns) {
-      ++calls;
-      return reft::edit_rows(std::move(h), kEdited, columns, {edit, edit.parameters()});
-    });
-    const auto ours = loss_and_gradients(model, context, edit);
-    CHECK(calls == 1);
-
-    const auto hook = model->hook_point(site).add([&](Tensor h, const ForwardContext&) {
-      return h.index_copy(0, kEdited, edit(h.index_select(0, kEdited)));
-    });
-    const auto expected = loss_and_gradients(model, ForwardContext(layout()), edit);
-    for (size_t i = 0; i < ours.size(); ++i) {
-      INFO("tensor " << i);
-      CHECK(relative_distance(ours[i], expected[i]) < 1e-5);
-    }
+    const auto [edited, hooked] = edited_and_hooked(model, site, edit, edit.parameters());
+    check_equal(edited, hooked, 1e-5);
     // The edit matters there, so that equality means something; rotated or not, only the first two tensors could vanish.
-    CHECK(std::abs((ours[0] - plain).item<double>()) > 1e-4);
-    CHECK(expected[1].abs().max().item<double>() > 1e-4);
+    CHECK(std::abs((edited[0] - plain).item<double>()) > 1e-4);
+    CHECK(hooked[1].abs().max().item<double>() > 1e-4);
   }
 }
 
@@ -139,20 +150,9 @@ TEST_CASE("in blocks unlike Llama's too") {
     for (const Site& site : model->sites()) {
       INFO(to_string(site));
       const LowRank edit(model->width(site));
-      ForwardContext context(layout());
-      int calls = 0;
-      context.add_action(site, [&](Tensor h, reft::Columns columns) {
-        ++calls;
-        return reft::edit_rows(std::move(h), kEdited, columns, {edit, edit.parameters()});
-      });
-      const auto ours = loss_and_gradients(model, context, edit);
-      CHECK(calls == 1);
-      const auto hook = model->hook_point(site).add([&](Tensor h, const ForwardContext&) {
-        return h.index_copy(0, kEdited, edit(h.index_select(0, kEdited)));
-      });
-      const auto expected = loss_and_gradients(model, ForwardContext(layout()), edit);
-      for (size_t i = 0; i < ours.size(); ++i) CHECK(relative_distance(ours[i], expected[i]) < 1e-5);
-      CHECK(expected[1].abs().max().item<double>() > 1e-6);
+      const auto [edited, hooked] = edited_and_hooked(model, site, edit, edit.parameters());
+      check_equal(edited, hooked, 1e-5);
+      CHECK(hooked[1].abs().max().item<double>() > 1e-6);
     }
   }
 }
@@ -193,23 +193,8 @@ TEST_CASE("at every component the base's own parameters get the gradients of the
   for (Tensor& parameter : model->parameters()) parameter.requires_grad_(true);
   for (const Site& site : all_sites()) {
     INFO(to_string(site));
-    const LowRank edit(model->width(site));
-    ForwardContext context(layout());
-    context.add_action(site, [&](Tensor h, reft::Columns columns) {
-      return reft::edit_rows(std::move(h), kEdited, columns, {edit, edit.parameters()});
-    });
-    const auto gradients = [&](const ForwardContext& given) {
-      return torch::autograd::grad({model->loss(kIds, given, kSupervised, kTargets)}, model->parameters());
-    };
-    const auto ours = gradients(context);
-    const auto hook = model->hook_point(site).add([&](Tensor h, const ForwardContext&) {
-      return h.index_copy(0, kEdited, edit(h.index_select(0, kEdited)));
-    });
-    const auto expected = gradients(ForwardContext(layout()));
-    for (size_t i = 0; i < ours.size(); ++i) {
-      INFO("parameter " << i);
-      CHECK(relative_distance(ours[i], expected[i]) < 2e-5);
-    }
+    const auto [edited, hooked] = edited_and_hooked(model, site, LowRank(model->width(site)), model->parameters());
+    check_equal(edited, hooked, 2e-5);
   }
 }
 
@@ -380,12 +365,12 @@ TEST_CASE("bfloat16: the model computes near its float32 self, edits keep the dt
       return reft::edit_rows(std::move(h), kEdited, columns, {edit, edit.parameters()});
     });
     context.capture({.layer = 0});
-    auto all = loss_and_gradients(model, context, edit);
+    auto all = loss_and_gradients(model, context, edit.parameters());
     CHECK(context.activations().at({.layer = 0}).scalar_type() == model->dtype());
     return all;
   };
   const auto ours = run(narrow), expected = run(wide);
   // Two blocks of rounding to 8 bits each leave a few percent.
-  for (size_t i = 0; i < ours.size(); ++i) CHECK(relative_distance(ours[i], expected[i]) < 0.15);
+  check_equal(ours, expected, 0.15);
   CHECK(ours[1].scalar_type() == torch::kFloat32);
 }
