@@ -4,7 +4,6 @@
                        transformers computes from them; WORK/cases lists them
   compare WORK         checks what our programs left there; one line a folder, exits 1 if something is off
 """
-import json
 import os
 import sys
 
@@ -12,10 +11,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from peer_sites import LLAMA, Case, all_sites, write_continuation, write_ids  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 
-TOLERANCE = 1e-4     # of any activation in float32, absolute
-CLOSE_LOGITS = 2e-4  # a gap between the best two below which either may be chosen
 NEW_TOKENS = 100
 
 SIZES = dict(hidden_size=64, intermediate_size=112, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
@@ -33,8 +31,7 @@ def long_rope(width):
 
 
 class Family:
-    """One row: how a random model is made, and where transformers has our components. A layer's modules are named from
-    the layer on; "x" is a module's output, "<x" its input."""
+    """One row: how a random model is made, and where transformers has our components; what is not named is where Llama's is."""
 
     def __init__(self, config, keys=None, drop=(), each=({}, {}, {}), head="ForCausalLM", eager=False, **modules):
         self.config, self.keys, self.drop, self.each, self.head, self.eager = config, keys or {}, drop, each, head, eager
@@ -65,9 +62,6 @@ class Family:
         return model.eval()
 
 
-LLAMA = dict(base="model", embedding="<layers.0", layers="layers", final_norm="norm", attention_input="<self_attn", attention_output="self_attn",
-             attention_value_output="<self_attn.o_proj", query_output="self_attn.q_proj", key_output="self_attn.k_proj",
-             value_output="self_attn.v_proj", mlp_input="<mlp", mlp_activation="mlp.act_fn", mlp_output="mlp")
 WINDOW = dict(sliding_window=8)
 GEMMA = dict(head_dim=16, query_pre_attn_scalar=24)
 
@@ -116,80 +110,6 @@ for name, source in (("llama", None), ("gpt2", "gpt2"), ("qwen2", "qwen2")):  # 
                                           each=({}, dict(num_labels=5), dict(num_labels=1)), **row.modules)
 
 
-def part_of(value, part, config):
-    """Our query, key or value columns of a fused projection's output (T, columns)."""
-    heads = config.num_attention_heads
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // heads
-    if part.endswith("_by_head"):
-        index = ["query", "key", "value"].index(part.removesuffix("_by_head"))
-        return value.view(-1, heads, 3, width)[:, :, index].flatten(1)
-    first, count = {"query": (0, heads), "key": (heads, groups), "value": (heads + groups, groups)}[part]
-    return value[:, first * width:(first + count) * width]
-
-
-def all_sites(family, model, tokens):
-    """{our name of a site: what transformers has there}."""
-    got, handles = {}, []
-
-    def watch(root, place, name):
-        place, part = place if isinstance(place, tuple) else (place, None)
-
-        def keep(value):
-            value = (value[0] if isinstance(value, tuple) else value).detach().float().clone()
-            value = value[0] if value.dim() == 3 else value
-            got[name] = part_of(value, part, model.config).clone() if part else value
-
-        module = root.get_submodule(place.removeprefix("<"))
-        if place.startswith("<"):
-            handles.append(module.register_forward_pre_hook(lambda m, args, kwargs: keep(args[0] if args else kwargs["hidden_states"]), with_kwargs=True))
-        else:
-            handles.append(module.register_forward_hook(lambda m, args, kwargs, out: keep(out), with_kwargs=True))
-
-    modules = dict(family.modules)
-    base = model.get_submodule(modules.pop("base"))
-    watch(base, modules.pop("embedding"), "embedding_output")
-    if (norm := modules.pop("final_norm")):
-        watch(base, norm, "final_norm_output")
-    layers = base.get_submodule(modules.pop("layers"))
-    for i, layer in enumerate(layers):
-        watch(layer, "<", f"layers.{i}.block_input")
-        watch(layer, "", f"layers.{i}.block_output")
-        for component, place in modules.items():
-            if place:
-                watch(layer, place, f"layers.{i}.{component}")
-    with torch.no_grad():
-        logits = model(torch.tensor([tokens])).logits.float()
-        got["logits"] = logits.squeeze(0).clone() if logits.dim() == 3 else logits.clone()
-    for handle in handles:
-        handle.remove()
-    heads = model.config.num_attention_heads
-    for i in range(len(layers)):
-        mixed = got[f"layers.{i}.attention_value_output"]
-        for head, columns in enumerate(mixed.chunk(heads, 1)):
-            got[f"layers.{i}.head_attention_value_output.{head}"] = columns.clone()
-    return got
-
-
-def greedy(model, tokens):
-    """New tokens, and at each the gap between the best two logits."""
-    new, gaps, cache, feed = [], [], None, tokens
-    with torch.no_grad():
-        for _ in range(NEW_TOKENS):
-            result = model(torch.tensor([feed]), past_key_values=cache, use_cache=True)
-            cache = result.past_key_values
-            best = result.logits[0, -1].topk(2)
-            new.append(int(best.indices[0]))
-            gaps.append(float(best.values[0] - best.values[1]))
-            feed = new[-1:]
-    return new, gaps
-
-
-def write_ids(path, ids):
-    with open(path, "w") as file:
-        file.write(",".join(map(str, ids)))
-
-
 def make(work):
     torch.set_num_threads(1)
     transformers.utils.logging.set_verbosity_error()
@@ -206,51 +126,20 @@ def make(work):
             length = 200 if name == "phi3" and number == 2 else 40
             prompt = torch.randint(3, model.config.vocab_size, (length,), generator=generator).tolist()
             write_ids(os.path.join(folder, "prompt"), prompt)
-            save_file(all_sites(family, model, prompt), os.path.join(folder, "reference.safetensors"))
-            begin = prompt[:12]
+            save_file(all_sites(family.modules, model, prompt), os.path.join(folder, "reference.safetensors"))
             if family.head == "ForCausalLM":
-                new, gaps = greedy(model, begin)
-                write_ids(os.path.join(folder, "begin"), begin)
-                write_ids(os.path.join(folder, "continued"), begin + new[:-1])
-                with open(os.path.join(folder, "reference.json"), "w") as file:
-                    json.dump({"new": new, "gaps": gaps, "begin": len(begin)}, file)
+                write_continuation(folder, model, prompt[:12], NEW_TOKENS)
             cases.append(case)
     with open(os.path.join(work, "cases"), "w") as file:
         file.write(" ".join(cases))
 
 
 def compare_case(folder):
-    problems = []
-
-    def check(good, text):
-        if not good:
-            problems.append(text)
-
-    reference, ours = load_file(os.path.join(folder, "reference.safetensors")), load_file(os.path.join(folder, "ours.safetensors"))
-    check(set(ours) == set(reference), f"sites differ: {sorted(set(ours) ^ set(reference))[:5]}")
-    errors = {name: float((ours[name] - value).abs().max()) if ours[name].shape == value.shape else float("inf")
-              for name, value in reference.items() if name in ours}
-    for name, error in errors.items():
-        check(error <= TOLERANCE, f"{name} is off by {error:.2e}")
-    worst = max(errors, key=errors.get)
-    line = f"{os.path.basename(folder)}: {len(errors)} sites, logits {errors.get('logits', 0):.1e}, worst {errors[worst]:.1e} ({worst})"
+    case = Case(folder)
+    line = case.check_sites()
     if os.path.exists(os.path.join(folder, "reference.json")):
-        with open(os.path.join(folder, "reference.json")) as file:
-            expected = json.load(file)
-        new, gaps = expected["new"], expected["gaps"]
-        with open(os.path.join(folder, "ours.json")) as file:
-            ours_new = json.load(file)["tokens"]
-        close = next((step for step, gap in enumerate(gaps) if gap < CLOSE_LOGITS), len(new))
-        check(len(ours_new) == len(new), f"{len(ours_new)} new tokens, expected {len(new)}")
-        check(ours_new[:close] == new[:close], f"the continuation differs before step {close}")
-        choices = load_file(os.path.join(folder, "ours_forced.safetensors"))["logits"][expected["begin"] - 1:].argmax(1).tolist()
-        wrong = [step for step, gap in enumerate(gaps) if gap >= CLOSE_LOGITS and choices[step] != new[step]]
-        check(not wrong, f"teacher-forced, the choice differs at steps {wrong}")
-        line += f"; {min(close, len(new))} of {len(new)} tokens equal"
-    print(line)
-    for problem in problems[:5]:
-        print(f"  {problem}")
-    return not problems
+        line += "; " + case.check_continuation()
+    return case.report(line)
 
 
 if __name__ == "__main__":
