@@ -9,22 +9,26 @@
 #include "reft/checkpoint/adapter.hpp"
 #include "reft/data/readers.hpp"
 #include "reft/data/tokenize.hpp"
-#include "reft/generate/generate.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
+#include "reft/train/html_report.hpp"
+#include "reft/train/tensorboard.hpp"
 #include "reft/train/trainer.hpp"
 #include "support/interventions.hpp"
 #include "support/model_path.hpp"
 #include "support/program.hpp"
+#include "support/samples.hpp"
 
 namespace {
 
 using reft::program::Common;
+using reft::program::Question;
 using Model = reft::ReftModel<reft::CausalLM>;
 
 const std::filesystem::path kExamples = REFT_SOURCE_DIR "/examples";
+constexpr size_t kShown = 8;  // answers before and after
 
 struct Settings {
-  std::string model, data, output = "adapter", eval_data, prompt_template = "alpaca", schedule = "linear", metrics;
+  std::string model, data, output = "adapter", eval_data, prompt_template = "alpaca", schedule = "linear", metrics, tensorboard, report;
   reft::TrainerOptions training;
   int64_t max_steps = -1, max_length = 0, max_examples = 0;
   double eval_fraction = 0.0;
@@ -67,12 +71,16 @@ void add_flags(CLI::App& app, Settings& settings) {
   option("--checkpoint-every", training.checkpoint_every, "steps between checkpoints; 0 = only on ctrl-C", "Training")->check(CLI::NonNegativeNumber);
   app.add_flag("--resume", settings.resume, "go on from the output folder's checkpoint, if there is one")->group("Training");
   option("--metrics", settings.metrics, "JSON Lines file, one line a step", "Training");
+  option("--tensorboard", settings.tensorboard, "folder for TensorBoard's event files", "Training");
+  option("--report", settings.report, "HTML file that shows the run: curves, samples, configuration", "Training");
 }
 
 /// The embedded model is small: one intervention a layer, shared by many positions, within 0.5 % of its parameters.
 void apply_embedded_recipe(CLI::App& app, Settings& settings) {
   const auto set_default = [&](const char* flag, auto& value, auto recipe) {
-    if (app.count(flag) == 0) value = recipe;
+    if (app.count(flag) > 0) return;
+    value = recipe;
+    app.get_option(flag)->default_str(fmt::format("{}", recipe));
   };
   settings.interventions.set_defaults("f4+l4", "all", 4);
   set_default("--epochs", settings.training.epochs, 6);
@@ -96,6 +104,7 @@ void take_template(const CLI::App& app, Settings& settings) {
 
 struct Data {
   std::vector<reft::Example> train, evaluation;
+  std::vector<Question> samples;  // a few, unseen ones where some are held out
 };
 
 std::vector<reft::Example> tokenized(const std::vector<reft::RawExample>& rows, const std::string& file,
@@ -134,7 +143,8 @@ Data read_data(const Settings& settings, const Common& common, const reft::Trans
   if (settings.eval_fraction > 0.0) {
     std::tie(rows, held_out) = reft::split_train_eval(std::move(rows), settings.eval_fraction, common.seed);
   }
-  Data data{tokenized(rows, settings.data, tokenizer, options), {}};
+  Data data{tokenized(rows, settings.data, tokenizer, options), {},
+            reft::program::questions_of(held_out.empty() ? rows : held_out, options.prompt_template, kShown)};
   if (!held_out.empty()) data.evaluation = tokenized(held_out, settings.data, tokenizer, options);
   if (!settings.eval_data.empty()) {
     const auto more = tokenized(reft::read_examples(settings.eval_data), settings.eval_data, tokenizer, options);
@@ -153,34 +163,7 @@ void warn_of_dropped_positions(const Model& model, const std::vector<reft::Examp
   }
 }
 
-// --- the embedded default: answers before and after -----------------------------------------------------------------
-
-std::string trimmed(const std::string& text) {
-  const auto first = text.find_first_not_of(" \t\r\n");
-  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
-}
-
-std::vector<std::string> answers(Model& model, const reft::Tokenizer& tokenizer, const std::vector<reft::RawExample>& questions) {
-  std::vector<std::string> texts;
-  constexpr size_t kBatch = 50;
-  for (size_t first = 0; first < questions.size(); first += kBatch) {
-    std::vector<std::vector<int64_t>> prompts;
-    for (size_t i = first; i < std::min(first + kBatch, questions.size()); ++i) {
-      const auto& question = std::get<reft::TextExample>(questions[i]);
-      prompts.push_back(tokenizer.encode(reft::render_prompt(reft::PromptTemplate::alpaca, question.instruction, question.input)));
-    }
-    for (const reft::Continuation& continuation : reft::generate(model, prompts, {.max_new_tokens = 32})) {
-      texts.push_back(trimmed(tokenizer.decode(continuation.tokens)));
-    }
-  }
-  return texts;
-}
-
-double exact_match(const std::vector<std::string>& texts, const std::vector<reft::RawExample>& questions) {
-  int64_t hits = 0;
-  for (size_t i = 0; i < texts.size(); ++i) hits += texts[i] == trimmed(std::get<reft::TextExample>(questions[i]).output);
-  return static_cast<double>(hits) / static_cast<double>(texts.size());
-}
+// --- answers before and after ---------------------------------------------------------------------------------------
 
 std::string one_line(const std::string& text, size_t longest) {
   std::string line;
@@ -193,15 +176,13 @@ std::string one_line(const std::string& text, size_t longest) {
   return line;
 }
 
-void show_answers(const std::vector<reft::RawExample>& questions, const std::vector<std::string>& before,
-                  const std::vector<std::string>& after) {
-  constexpr size_t kShown = 8;
+void show_answers(const std::vector<Question>& questions, const std::vector<std::string>& before, const std::vector<std::string>& after) {
   fmt::print("\nUnseen instructions, the base's answer and the tuned one's:\n");
   for (size_t i = 0; i < std::min(kShown, questions.size()); ++i) {
-    const auto& question = std::get<reft::TextExample>(questions[i * questions.size() / kShown]);
     const size_t index = i * questions.size() / kShown;
-    fmt::print("  {}\n", one_line(question.instruction + (question.input.empty() ? "" : "  [" + question.input + "]"), 100));
-    fmt::print("    before  {}\n    after   {}   (expected: {})\n", one_line(before[index], 80), one_line(after[index], 40), question.output);
+    const Question& question = questions[index];
+    fmt::print("  {}\n", one_line(question.shown, 100));
+    fmt::print("    before  {}\n    after   {}   (expected: {})\n", one_line(before[index], 80), one_line(after[index], 40), question.expected);
   }
   fmt::print("\n");
 }
@@ -235,6 +216,40 @@ void check_output(const Settings& settings) {
   if (has_metrics && !settings.overwrite && !settings.resume) {
     reft::fail<reft::ConfigError>("alpaca_sft", "--metrics {}: the file exists; give another, or --overwrite or --resume", settings.metrics);
   }
+  if (std::filesystem::exists(settings.report) && !settings.overwrite && !settings.resume) {
+    reft::fail<reft::ConfigError>("alpaca_sft", "--report {}: the file exists; give another, or --overwrite or --resume", settings.report);
+  }
+  if (reft::has_event_files(settings.tensorboard) && !settings.overwrite && !settings.resume) {
+    reft::fail<reft::ConfigError>("alpaca_sft", "--tensorboard {}: the folder holds event files; give another, or --overwrite or --resume",
+                                  settings.tensorboard);
+  }
+}
+
+/// What a report says besides the curves.
+reft::ReportContent report_content(const CLI::App& app, const Settings& settings, const Model& model) {
+  reft::ReportContent content{.title = settings.output, .subtitle = fmt::format("ReFT on {}, trained on {}", settings.model, settings.data),
+                              .configuration = reft::program::configuration(app)};
+  for (const reft::Attachment& attachment : model.interventions().attachments()) {
+    std::vector<std::string> sites;
+    for (const reft::Site& site : attachment.sites) sites.push_back(to_string(site));
+    content.interventions.push_back({fmt::format("{}", fmt::join(sites, ", ")), std::string(attachment.intervention->type()), attachment.positions.text(),
+                                     reft::grouped_number(attachment.intervention->num_parameters())});
+  }
+  content.trained_parameters = model.num_trainable_parameters();
+  content.base_parameters = model.num_base_parameters();
+  content.memory_bytes = [device = model.base()->device()] { return reft::program::memory_bytes(device); };
+  return content;
+}
+
+std::vector<reft::ReportSample> report_samples(const std::vector<Question>& questions, const std::vector<std::string>& before,
+                                               const std::vector<std::string>& after) {
+  std::vector<reft::ReportSample> samples;
+  const size_t count = std::min(kShown, questions.size());
+  for (size_t i = 0; i < count; ++i) {
+    const size_t index = i * questions.size() / count;
+    samples.push_back({questions[index].shown, before[index], after[index], reft::program::trimmed(questions[index].expected)});
+  }
+  return samples;
 }
 
 /// Only when nothing is left that could be refused: bad input leaves no folder.
@@ -266,12 +281,15 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
   const Data data = read_data(settings, common, base->config(), tokenizer);
   Model model(base);
 
-  std::vector<reft::RawExample> questions;
+  std::vector<Question> questions;
   std::vector<std::string> before;
   if (embedded) {
-    questions = reft::read_examples(kExamples / "data/instructions_heldout.json");
-    before = answers(model, *tokenizer, questions);
+    questions = reft::program::questions_of(reft::read_examples(kExamples / "data/instructions_heldout.json"), reft::PromptTemplate::alpaca, SIZE_MAX);
+  } else if (!settings.report.empty() && tokenizer) {
+    questions = data.samples;
   }
+  const int64_t answer_length = embedded ? 32 : 64;
+  if (!questions.empty()) before = reft::program::answers(model, *tokenizer, questions, answer_length);
   settings.interventions.attach(model);
   warn_of_dropped_positions(model, data.train);
   if (!common.quiet) fmt::print(stderr, "{}\n", model.trainable_summary());
@@ -290,6 +308,10 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
   reft::Progress progress(std::cerr, isatty(STDERR_FILENO) != 0);
   std::optional<reft::MetricsFile> metrics;
   if (!settings.metrics.empty()) trainer.add(metrics.emplace(settings.metrics));
+  reft::TensorBoard tensorboard(settings.tensorboard);
+  if (!settings.tensorboard.empty()) trainer.add(tensorboard);
+  reft::HtmlReport report(settings.report, report_content(app, settings, model));
+  if (!settings.report.empty()) trainer.add(report);
   if (!common.quiet) trainer.add(progress);
   const reft::TrainingResult result = trainer.fit(data.train, data.evaluation);
   if (result.stopped) {
@@ -309,12 +331,16 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
                                  {"trainable_parameters", model.num_trainable_parameters()},
                                  {"base_parameters", model.num_base_parameters()},
                                  {"peak_memory_bytes", reft::program::peak_memory_bytes(base->device())}};
-  if (embedded) {
-    const std::vector<std::string> after = answers(model, *tokenizer, questions);
-    show_answers(questions, before, after);
-    summary["exact_match_before"] = exact_match(before, questions);
-    summary["exact_match_after"] = exact_match(after, questions);
+  if (!questions.empty()) {
+    const std::vector<std::string> after = reft::program::answers(model, *tokenizer, questions, answer_length);
+    if (embedded) {
+      show_answers(questions, before, after);
+      summary["exact_match_before"] = reft::program::exact_match(before, questions);
+      summary["exact_match_after"] = reft::program::exact_match(after, questions);
+    }
+    report.content().samples = report_samples(questions, before, after);
   }
+  if (!settings.report.empty()) report.write();
   if (!common.quiet) fmt::print(stderr, "the adapter is in {}\n", std::filesystem::absolute(settings.output).string());
   fmt::print("{}\n", summary.dump());
   return 0;

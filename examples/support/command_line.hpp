@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "reft/error.hpp"
@@ -64,6 +65,17 @@ inline std::vector<int64_t> parse_tokens(std::string_view text) {
     start = end + 1;
   }
   return tokens;
+}
+
+/// Every flag with what it was given, or its default; flags without either are left out.
+inline std::vector<std::pair<std::string, std::string>> configuration(const CLI::App& app) {
+  std::vector<std::pair<std::string, std::string>> settings;
+  for (const CLI::Option* option : app.get_options()) {
+    std::string value = option->get_default_str();
+    if (option->count() > 0) value = fmt::format("{}", fmt::join(option->results(), ", "));
+    if (!value.empty() && option->get_name() != "--help") settings.emplace_back(option->get_name(), value);
+  }
+  return settings;
 }
 
 }  // namespace reft::program

@@ -65,9 +65,15 @@ class InterventionFlags {
 
   /// Used where a flag was not given.
   void set_defaults(std::string positions, std::string tie, int64_t rank) {
-    if (!given("--positions")) positions_ = std::move(positions);
-    if (!given("--tie")) tie_ = std::move(tie);
-    if (!given("--rank")) rank_ = rank;
+    const auto set = [&](std::string_view name, auto& value, auto recipe) {
+      const auto option = std::find_if(options_.begin(), options_.end(), [&](const CLI::Option* o) { return o->get_name() == name; });
+      if ((*option)->count() > 0) return;
+      value = std::move(recipe);
+      (*option)->default_str(fmt::format("{}", value));
+    };
+    set("--positions", positions_, std::move(positions));
+    set("--tie", tie_, std::move(tie));
+    set("--rank", rank_, rank);
   }
 
   /// Attaches what the flags, the config file or the adapter say.

@@ -4,9 +4,11 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <sys/resource.h>
 #include <torch/utils.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <fstream>
 #include <optional>
 #include <string>
 
@@ -80,6 +82,16 @@ inline int64_t peak_memory_bytes(torch::Device device) {
   rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
   return int64_t{usage.ru_maxrss} * 1024;
+}
+
+/// The memory that is in use now, counted the same way.
+inline int64_t memory_bytes(torch::Device device) {
+  if (!device.is_cpu()) {
+    return c10::getDeviceAllocator(device.type())->getDeviceStats(device.index()).allocated_bytes[0].current;
+  }
+  int64_t pages = 0, resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * ::sysconf(_SC_PAGESIZE);
 }
 
 }  // namespace reft::program

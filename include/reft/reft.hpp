@@ -19,6 +19,8 @@
 
 // io: file formats that know nothing of models
 #include "reft/io/atomic_file.hpp"
+#include "reft/io/crc.hpp"
+#include "reft/io/event_file.hpp"
 #include "reft/io/hub_cache.hpp"
 #include "reft/io/llama2c.hpp"
 #include "reft/io/mapped_file.hpp"
@@ -29,6 +31,13 @@
 #include "reft/io/torch_zip.hpp"
 #include "reft/io/torch_zip_torch.hpp"
 #include "reft/io/zip.hpp"
+
+// report: charts and pages that know nothing of models
+#include "reft/report/heat_map.hpp"
+#include "reft/report/html.hpp"
+#include "reft/report/page.hpp"
+#include "reft/report/series.hpp"
+#include "reft/report/svg_chart.hpp"
 
 // hook: where hidden states are seen and edited
 #include "reft/hook/hook_point.hpp"
@@ -113,8 +122,10 @@
 
 // train: the interventions, and nothing else
 #include "reft/train/callback.hpp"
+#include "reft/train/html_report.hpp"
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
 #include "reft/train/schedule.hpp"
+#include "reft/train/tensorboard.hpp"
 #include "reft/train/trainer.hpp"
 #include "reft/train/training_state.hpp"

@@ -78,5 +78,20 @@ peer_python() {
   echo "$python"
 }
 
+# package_python PACKAGE: prints a Python that can import it, installed once per build folder; skips where pip cannot.
+package_python() {
+  local folder=${REFT_BUILD_DIR:-$source_dir/build/test}/python-$1 log=$work/pip.log
+  mkdir -p "$folder"
+  exec 9>"$folder.lock"
+  flock 9
+  if ! "$folder/bin/python" -c "import $1" 2>/dev/null; then
+    python3 -m venv "$folder" >"$log" 2>&1 || skip_peers "$log"
+    "$folder/bin/python" -m pip --disable-pip-version-check install -q "$1" >"$log" 2>&1 || skip_peers "$log"
+    "$folder/bin/python" -c "import $1" 2>"$log" || skip_peers "$log"
+  fi
+  exec 9>&-
+  echo "$folder/bin/python"
+}
+
 # Called in a subshell: the reason goes to a file that the caller reads.
 skip_peers() { tail -n 1 "$1" >"$work/no-peers"; exit 77; }

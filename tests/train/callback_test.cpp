@@ -20,10 +20,10 @@ TEST_CASE("metrics are one JSON object a step, with the loss at full precision")
   reft::MetricsFile metrics(folder / "metrics.jsonl");
   metrics.on_begin(0, 2);
   metrics.on_step(report(1));
-  metrics.on_evaluation(1, 0.25);
+  metrics.on_evaluation({1, {{"loss", 0.25}, {"exact_match", 0.5}}});
   CHECK(reft::test::read_text(folder / "metrics.jsonl") ==
         "{\"step\":1,\"loss\":0.3333333333333333,\"learning_rate\":0.001,\"gradient_norm\":2.0,\"tokens_per_second\":1000.0}\n"
-        "{\"step\":1,\"eval_loss\":0.25}\n");
+        "{\"step\":1,\"eval_exact_match\":0.5,\"eval_loss\":0.25}\n");
 }
 
 TEST_CASE("a resumed run's metrics have every step once") {

@@ -38,7 +38,7 @@ std::vector<reft::Example> some_examples(int64_t count) {
 class Recorder : public reft::Callback {
  public:
   void on_step(const reft::StepReport& report) override { losses.push_back(report.loss); }
-  void on_evaluation(int64_t step, double) override { evaluations.push_back(step); }
+  void on_evaluation(const reft::EvaluationReport& report) override { evaluations.push_back(report.step); }
   Losses losses;
   std::vector<int64_t> evaluations;
 };

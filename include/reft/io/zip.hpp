@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "reft/error.hpp"
+#include "reft/io/crc.hpp"
 #include "reft/io/mapped_file.hpp"
 
 namespace reft {
@@ -31,37 +32,6 @@ static_assert(std::endian::native == std::endian::little, "zip archives store li
 using ZipEntries = std::map<std::string, std::span<const std::byte>>;
 
 namespace detail {
-
-/// kCrcTables[k][b]: what byte b contributes when k more bytes follow it in a group of eight.
-inline constexpr auto kCrcTables = [] {
-  std::array<std::array<uint32_t, 256>, 8> tables{};
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ (crc & 1 ? 0xEDB88320U : 0U);
-    tables[0][byte] = crc;
-  }
-  for (std::size_t k = 1; k < 8; ++k) {
-    for (std::size_t byte = 0; byte < 256; ++byte) {
-      const uint32_t before = tables[k - 1][byte];
-      tables[k][byte] = (before >> 8) ^ tables[0][before & 0xFF];
-    }
-  }
-  return tables;
-}();
-
-/// CRC-32 as in zip, gzip and PNG (polynomial 0xEDB88320, reflected).
-inline uint32_t crc32(std::span<const std::byte> bytes) {
-  uint32_t crc = 0xFFFFFFFFU;
-  for (; bytes.size() >= 8; bytes = bytes.subspan(8)) {
-    std::array<uint8_t, 8> group;
-    std::memcpy(group.data(), bytes.data(), 8);
-    for (std::size_t i = 0; i < 4; ++i) group[i] ^= static_cast<uint8_t>(crc >> (8 * i));
-    crc = 0;
-    for (std::size_t i = 0; i < 8; ++i) crc ^= kCrcTables[7 - i][group[i]];
-  }
-  for (const std::byte byte : bytes) crc = (crc >> 8) ^ kCrcTables[0][(crc ^ static_cast<uint32_t>(byte)) & 0xFF];
-  return ~crc;
-}
 
 inline constexpr uint32_t kZipLocalHeader = 0x04034B50, kZipDirectoryHeader = 0x02014B50, kZipEnd = 0x06054B50,
                           kZip64End = 0x06064B50, kZip64Locator = 0x07064B50;

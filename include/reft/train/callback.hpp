@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <ostream>
 #include <string>
@@ -26,14 +27,24 @@ struct StepReport {
   double seconds = 0.0;            ///< since the run began, earlier parts of a resumed run included
 };
 
+/// One evaluation: "loss", the mean over the supervised tokens, and the trainer's other metrics by name.
+struct EvaluationReport {
+  int64_t step = 0;
+  std::map<std::string, double> metrics;
+};
+
 /// Told of what happens in training. Several may be given; they are called in order.
 class Callback {
  public:
   virtual ~Callback() = default;
   virtual void on_begin(int64_t /*first_step*/, int64_t /*total_steps*/) {}
   virtual void on_step(const StepReport& /*report*/) {}
-  virtual void on_evaluation(int64_t /*step*/, double /*loss*/) {}
+  virtual void on_evaluation(const EvaluationReport& /*report*/) {}
   virtual void on_end() {}
+  /// Puts into a checkpoint, under a key of its own, what this callback needs when the run is resumed.
+  virtual void save_state(nlohmann::json& /*states*/) const {}
+  /// Called before `on_begin` of a resumed run; the key is missing where the earlier run had no such callback.
+  virtual void load_state(const nlohmann::json& /*states*/) {}
 };
 
 /// "1:05", "2:03:10".
@@ -74,8 +85,10 @@ class Progress : public Callback {
     }
   }
 
-  void on_evaluation(int64_t step, double loss) override {
-    out_ << (is_terminal_ ? "\r\x1b[K" : "") << fmt::format("step {}  evaluation loss {:.4f}\n", step, loss) << std::flush;
+  void on_evaluation(const EvaluationReport& report) override {
+    std::string text = fmt::format("step {}  evaluation", report.step);
+    for (const auto& [name, value] : report.metrics) text += fmt::format("  {} {:.4f}", name, value);
+    out_ << (is_terminal_ ? "\r\x1b[K" : "") << text << '\n' << std::flush;
   }
 
  private:
@@ -87,7 +100,7 @@ class Progress : public Callback {
 };
 
 /// One JSON object a line: {"step":1,"loss":…,"learning_rate":…,"gradient_norm":…,"tokens_per_second":…}; evaluations as
-/// {"step":…,"eval_loss":…}. A resumed run goes on behind the step it resumes from: later lines are dropped.
+/// {"step":…,"eval_loss":…,"eval_<metric>":…}. A resumed run goes on behind the step it resumes from: later lines are dropped.
 class MetricsFile : public Callback {
  public:
   /// @throws Error if the file cannot be written.
@@ -117,7 +130,11 @@ class MetricsFile : public Callback {
            {"tokens_per_second", report.tokens_per_second}});
   }
 
-  void on_evaluation(int64_t step, double loss) override { write({{"step", step}, {"eval_loss", loss}}); }
+  void on_evaluation(const EvaluationReport& report) override {
+    nlohmann::ordered_json line{{"step", report.step}};
+    for (const auto& [name, value] : report.metrics) line["eval_" + name] = value;
+    write(line);
+  }
 
  private:
   void open(std::ios::openmode mode) {

@@ -150,7 +150,7 @@ TrainingResult Trainer<Base>::fit(const std::vector<Example>& examples, const st
   for (Callback* callback : callbacks_) callback->on_begin(run.step, run.total_steps);
   const auto evaluate = [&] {
     result.eval_loss = evaluate_loss(model_, evaluation, options_.batch_size, objective_);
-    for (Callback* callback : callbacks_) callback->on_evaluation(run.step, *result.eval_loss);
+    for (Callback* callback : callbacks_) callback->on_evaluation({run.step, {{"loss", *result.eval_loss}}});
   };
   run.begin = Clock::now();
   while (run.step < run.total_steps) {
@@ -249,6 +249,9 @@ void Trainer<Base>::save_checkpoint(const Run& run, const Optimizer& optimizer) 
   state.tensors.merge(optimizer.state());
   state.progress = {{"step", run.step},       {"sampler", run.sampler.state()}, {"tokens", run.tokens},
                     {"seconds", run.elapsed()}, {"losses", run.losses},          {"run", fingerprint(num_examples_)}};
+  nlohmann::json callbacks(nlohmann::json::value_t::object);
+  for (const Callback* callback : callbacks_) callback->save_state(callbacks);
+  state.progress["callbacks"] = std::move(callbacks);
   save_training_state(state, options_.checkpoint);
 }
 
@@ -266,6 +269,7 @@ void Trainer<Base>::resume(Run& run, const TrainingState& state) const {
     state.progress.at("seconds").get_to(run.seconds);
     state.progress.at("losses").get_to(run.losses);
     run.sampler.restore(state.progress.at("sampler").get<SamplerState>());
+    for (Callback* callback : callbacks_) callback->load_state(state.progress.at("callbacks"));
   } catch (const nlohmann::json::exception&) {
     fail<CheckpointError>("Trainer", "{}: its progress is not one of this library", options_.checkpoint.string());
   }
