@@ -53,6 +53,7 @@
 #include "reft/intervention/low_rank.hpp"
 #include "reft/intervention/projection.hpp"
 #include "reft/intervention/registry.hpp"
+#include "reft/intervention/subspaces.hpp"
 
 // model: the frozen transformer
 #include "reft/model/attention.hpp"

@@ -102,14 +102,17 @@ class AttachedInterventions : public torch::nn::Module {
 
   /// Edits for one forward over whole prompts, with the row indices sent to the device in one copy.
   /// @param prompt_lengths  (B) tokens of each sequence over which positions are laid.
-  ForwardContext prompt_context(const Layout& layout, std::span<const int64_t> prompt_lengths) const {
+  /// @param row_scales      (B, r) or (r): what each row of the subspaces is multiplied with; undefined = 1.
+  /// @throws ConfigError for row scales that an intervention has no place for.
+  ForwardContext prompt_context(const Layout& layout, std::span<const int64_t> prompt_lengths,
+                                const torch::Tensor& row_scales = {}) const {
     ForwardContext context(layout);
     if (attachments_.empty()) return context;
     if (static_cast<int64_t>(prompt_lengths.size()) != layout.num_sequences()) {
       fail<ShapeError>("ReftModel", "expected {} prompt lengths, got {}", layout.num_sequences(), prompt_lengths.size());
     }
     add_actions(context, [&](const std::vector<const Attachment*>& here) { return prompt_rows(layout, prompt_lengths, here); },
-                Phase::prompt);
+                Phase::prompt, row_scales);
     return context;
   }
 
@@ -126,9 +129,10 @@ class AttachedInterventions : public torch::nn::Module {
   }
 
   /// Edits for one decoding step, in which every sequence has one new token.
-  ForwardContext decode_context(const Layout& layout) const {
+  ForwardContext decode_context(const Layout& layout, const torch::Tensor& row_scales = {}) const {
     ForwardContext context(layout);
-    add_actions(context, [&](const std::vector<const Attachment*>& here) { return decode_rows(layout, here); }, Phase::decode);
+    add_actions(context, [&](const std::vector<const Attachment*>& here) { return decode_rows(layout, here); }, Phase::decode,
+                row_scales);
     return context;
   }
 
@@ -184,7 +188,7 @@ class AttachedInterventions : public torch::nn::Module {
   }
 
   template <class RowsOf>
-  void add_actions(ForwardContext& context, RowsOf rows_of, Phase phase) const {
+  void add_actions(ForwardContext& context, RowsOf rows_of, Phase phase, const torch::Tensor& row_scales) const {
     std::vector<int64_t> all;
     struct Pending {
       Site site;
@@ -203,15 +207,38 @@ class AttachedInterventions : public torch::nn::Module {
     if (pending.empty()) return;
     const torch::Tensor indices = torch::tensor(all, torch::kInt64).to(context.layout().device());
     for (const Pending& item : pending) {
-      context.add_action(item.site, action(item.attachment->intervention, indices.narrow(0, item.first, item.count)));
+      torch::Tensor scales;
+      if (row_scales.defined()) {
+        scales = scales_of_rows(context.layout(), std::span(all).subspan(item.first, item.count), row_scales, *item.attachment->intervention);
+      }
+      context.add_action(item.site, action(item.attachment->intervention, indices.narrow(0, item.first, item.count), scales));
     }
   }
 
-  static ForwardContext::Action action(std::shared_ptr<InterventionBase> intervention, torch::Tensor rows) {
-    return [intervention = std::move(intervention), rows = std::move(rows)](torch::Tensor h, Columns columns) {
+  /// (P, r) from what is said for each sequence, (B, r), or for all, (r).
+  static torch::Tensor scales_of_rows(const Layout& layout, std::span<const int64_t> rows, const torch::Tensor& row_scales,
+                                      InterventionBase& intervention) {
+    const int64_t B = layout.num_sequences(), r = intervention.rank();
+    const bool for_all = row_scales.dim() == 1;
+    if (r == 0 || row_scales.dim() > 2 || row_scales.size(-1) != r || (!for_all && row_scales.size(0) != B)) {
+      fail<ConfigError>("ReftModel", "expected row scales ({}, {}) or ({}) for {}, got {}", B, r, r, intervention.type(),
+                        c10::str(row_scales.sizes()));
+    }
+    const torch::Tensor scales = row_scales.to(layout.device(), intervention.dtype());
+    if (for_all) return scales.expand({std::ssize(rows), r});
+    std::vector<int64_t> sequences;
+    for (const int64_t row : rows) sequences.push_back(layout.sequence_of(row));
+    return scales.index_select(0, torch::tensor(sequences, torch::kInt64).to(layout.device()));
+  }
+
+  static ForwardContext::Action action(std::shared_ptr<InterventionBase> intervention, torch::Tensor rows, torch::Tensor scales) {
+    return [intervention = std::move(intervention), rows = std::move(rows), scales = std::move(scales)](torch::Tensor h, Columns columns) {
       // Asked for here, not when the context is made: R must be of this forward's graph and of today's X, however
       // contexts are made ahead, kept or interleaved.
-      const RowEdit edit{[&](const torch::Tensor& x) { return intervention->forward(x); }, intervention->forward_tensors(),
+      const auto apply = [&](const torch::Tensor& x) {
+        return scales.defined() ? intervention->forward_scaled(x, scales) : intervention->forward(x);
+      };
+      const RowEdit edit{apply, intervention->forward_tensors(),
                          intervention->dtype()};
       if (h.dim() == 2) return edit_rows(std::move(h), rows, columns, edit);
       const auto sizes = h.sizes().vec();  // a user's (B, T, D)

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -18,13 +19,33 @@ struct RaggedBatch {
   std::vector<int64_t> prompt_lengths;  // (B) tokens over which positions are laid
   torch::Tensor target_rows;            // (S) rows whose next token is supervised
   torch::Tensor targets;                // (S) those tokens
+  torch::Tensor row_scales = {};        // (B, r) of the subspaces' rows, or undefined: all 1
 
   int64_t num_tokens() const { return layout.num_tokens(); }
   int64_t num_supervised() const { return targets.size(0); }
 };
 
+namespace detail {
+
+/// (B, r), or undefined if no example has any.   @throws DataError if some differ in length.
+inline torch::Tensor collate_row_scales(std::span<const Example* const> examples, torch::Device device) {
+  size_t rank = 0;
+  for (const Example* example : examples) rank = std::max(rank, example->row_scales.size());
+  if (rank == 0) return {};
+  std::vector<float> scales;
+  for (const Example* example : examples) {
+    const std::vector<float>& own = example->row_scales;
+    if (!own.empty() && own.size() != rank) fail<DataError>("collate", "expected row scales of one length, got {} and {}", own.size(), rank);
+    scales.insert(scales.end(), own.begin(), own.end());
+    if (own.empty()) scales.resize(scales.size() + rank, 1.0f);
+  }
+  return torch::tensor(scales, torch::kFloat32).view({std::ssize(examples), static_cast<int64_t>(rank)}).to(device);
+}
+
+}  // namespace detail
+
 /// Row i - 1 of a sequence predicts its token i, so it is supervised where labels[i] is not -100.
-/// @throws DataError for no examples, an empty one, or labels of another length.
+/// @throws DataError for no examples, an empty one, labels of another length, or row scales that differ in length.
 inline RaggedBatch collate(std::span<const Example* const> examples, torch::Device device) {
   if (examples.empty()) fail<DataError>("collate", "expected at least one example, got none");
   std::vector<int64_t> lengths, prompt_lengths, input_ids, rows, targets;
@@ -44,7 +65,7 @@ inline RaggedBatch collate(std::span<const Example* const> examples, torch::Devi
   }
   const auto to_device = [&](const std::vector<int64_t>& values) { return torch::tensor(values, torch::kInt64).to(device); };
   return {Layout::ragged(std::move(lengths), device), to_device(input_ids), std::move(prompt_lengths), to_device(rows),
-          to_device(targets)};
+          to_device(targets), detail::collate_row_scales(examples, device)};
 }
 
 }  // namespace reft

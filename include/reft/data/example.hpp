@@ -29,6 +29,7 @@ struct Example {
   std::vector<int64_t> input_ids;
   std::vector<int64_t> labels;  ///< as many as input_ids
   int64_t prompt_length = 0;    ///< tokens over which positions are laid, 0 to the length
+  std::vector<float> row_scales = {};  ///< (r) what the rows of each subspace are multiplied with here; empty = 1
 
   bool operator==(const Example&) const = default;
 };

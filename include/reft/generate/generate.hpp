@@ -24,6 +24,7 @@ struct GenerateOptions {
   SamplingOptions sampling = {};
   std::vector<int64_t> end_tokens = {};  ///< a continuation ends before one of these; empty = the model's own
   bool use_end_tokens = true;            ///< false: always `max_new_tokens` of them
+  torch::Tensor row_scales = {};         ///< (r) or (B, r): what the rows of the subspaces are multiplied with; undefined = 1
   /// Told of every new token as it is chosen.
   std::function<void(int64_t sequence, int64_t token)> on_token = {};
 };
@@ -126,11 +127,11 @@ inline std::vector<Continuation> generate(ReftModel<CausalLM>& model, const std:
   const auto options_of_cache = torch::TensorOptions(base->dtype()).device(device);
   KvCache cache(base->config(), std::ssize(prompts), *std::max_element(lengths.begin(), lengths.end()) + options.max_new_tokens,
                 options_of_cache);
-  const ForwardContext prefill = model.interventions().prompt_context(Layout::ragged(lengths, device), lengths);
+  const ForwardContext prefill = model.interventions().prompt_context(Layout::ragged(lengths, device), lengths, options.row_scales);
   decoding.choose(base->forward(to_device(input_ids), prefill, to_device(last_rows), &cache));
   while (!decoding.all_finished()) {
     const Layout layout = Layout::ragged(std::vector<int64_t>(prompts.size(), 1), device, cache.lengths());
-    const ForwardContext step = model.interventions().decode_context(layout);
+    const ForwardContext step = model.interventions().decode_context(layout, options.row_scales);
     decoding.choose(base->forward(to_device(decoding.last_tokens()), step, {}, &cache));
   }
   model.train(was_training);

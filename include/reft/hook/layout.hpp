@@ -45,6 +45,8 @@ class Layout {
   int64_t num_tokens() const { return starts_.empty() ? 0 : starts_.back(); }      // N
   int64_t length(int64_t sequence) const { return lengths_[sequence]; }
   int64_t start(int64_t sequence) const { return starts_[sequence]; }
+  /// The sequence that owns a row of 0..N-1.
+  int64_t sequence_of(int64_t row) const { return std::upper_bound(starts_.begin(), starts_.end(), row) - starts_.begin() - 1; }
   int64_t past_length(int64_t sequence) const { return past_lengths_.empty() ? 0 : past_lengths_[sequence]; }
   bool has_past() const { return !past_lengths_.empty(); }
   const std::vector<int64_t>& lengths() const { return lengths_; }

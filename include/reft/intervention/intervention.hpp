@@ -27,6 +27,15 @@ class InterventionBase : public torch::nn::Module {
   /// @param x  (P, D) in `dtype()`.   @return (P, D), same dtype.
   virtual torch::Tensor forward(const torch::Tensor& x) = 0;
 
+  /// The same with each row of its subspace weighted: 1 as trained, 0 off, -1 the opposite.
+  /// @param scales  (P, r).   @throws ConfigError if this form has no such rows.
+  virtual torch::Tensor forward_scaled(const torch::Tensor& /*x*/, const torch::Tensor& /*scales*/) {
+    fail<ConfigError>(type(), "row scales: this form has no subspace whose rows could be scaled");
+  }
+
+  /// Rows r of its subspace; 0 for a form without one.
+  virtual int64_t rank() const { return 0; }
+
   /// Width D of the rows it edits.
   virtual int64_t hidden_size() const = 0;
 

@@ -70,18 +70,11 @@ class LowRankIntervention : public InterventionBase {
     if (options.identity_start) start_as_identity();
   }
 
-  torch::Tensor forward(const torch::Tensor& h) override {
-    if (h.size(-1) != hidden_size_) {
-      fail<ShapeError>(kTypeName, "expected hidden states of width {}, got {}", hidden_size_, c10::str(h.sizes()));
-    }
-    const torch::Tensor R = projection_.R();                               // (r, D)
-    torch::Tensor edit = source(h, R).matmul(R);                           // (P, D), or (D) where nothing depends on h
-    if (options_.dropout_on == DropoutOn::edit) edit = dropout(edit.expand_as(h));
-    const torch::Tensor edited = h + edit;
-    return options_.dropout_on == DropoutOn::state ? dropout(edited) : edited;
-  }
+  torch::Tensor forward(const torch::Tensor& h) override { return edited(h, {}); }
+  torch::Tensor forward_scaled(const torch::Tensor& h, const torch::Tensor& scales) override { return edited(h, scales); }
 
   int64_t hidden_size() const override { return hidden_size_; }
+  int64_t rank() const override { return options_.rank; }
   std::string_view type() const override { return kTypeName; }
   nlohmann::json options() const override;
   std::map<std::string, torch::Tensor> state() const override;
@@ -126,6 +119,20 @@ class LowRankIntervention : public InterventionBase {
       fail<ConfigError>(kTypeName, "identity_start: expected no activation, got \"{}\"", options.activation);
     }
     return options;
+  }
+
+  /// @param scales  (P, r) of the subspace's rows, or undefined: all 1.
+  torch::Tensor edited(const torch::Tensor& h, const torch::Tensor& scales) {
+    if (h.size(-1) != hidden_size_) {
+      fail<ShapeError>(kTypeName, "expected hidden states of width {}, got {}", hidden_size_, c10::str(h.sizes()));
+    }
+    const torch::Tensor R = projection_.R();                               // (r, D)
+    torch::Tensor coefficients = source(h, R);                             // (P, r), or (r) where nothing depends on h
+    if (scales.defined()) coefficients = coefficients * scales;
+    torch::Tensor edit = coefficients.matmul(R);                           // (P, D) or (D)
+    if (options_.dropout_on == DropoutOn::edit) edit = dropout(edit.expand_as(h));
+    const torch::Tensor edited = h + edit;
+    return options_.dropout_on == DropoutOn::state ? dropout(edited) : edited;
   }
 
   /// What is written into the subspace, minus what is taken out of it: (P, r), or (r) where nothing depends on h.

@@ -67,10 +67,18 @@ class Optimizer {
   }
 
   /// One AdamW step on the summed gradients divided by `divisor`.
+  /// @param rows_in_use  (r) bool, or undefined for all: rows of the subspaces that this step leaves alone, values, moments
+  ///   and decay, are false. (Row j of R depends on rows 1 … j of X, so the R of a row behind those in use still turns.)
   /// @return the norm of the divided gradient before clipping. Nothing is changed if it is not finite.
-  double step(double divisor = 1.0) {
+  /// @throws ConfigError if a parameter has not r rows.
+  double step(double divisor = 1.0, const torch::Tensor& rows_in_use = {}) {
     torch::NoGradGuard no_grad;
+    const bool masks = rows_in_use.defined() && !rows_in_use.all().item<bool>();
     for (Stack& stack : stacks_) pull_back(stack);
+    for (Flat* flat : {&decayed_, &plain_}) {
+      flat->mask = masks ? mask_of(*flat, rows_in_use) : torch::Tensor();
+      if (masks) flat->gradients.mul_(flat->mask);
+    }
     const torch::Tensor square = decayed_.gradients.square().sum() + plain_.gradients.square().sum();
     const double norm = std::sqrt(square.item<double>()) / divisor;
     if (!std::isfinite(norm)) return norm;
@@ -116,6 +124,8 @@ class Optimizer {
   struct Flat {
     torch::Tensor values, gradients, first_moment, second_moment;  // (number of parameters)
     torch::Tensor step;                                            // scalar
+    std::vector<std::vector<int64_t>> shapes;                      // of the parameters in it, in order
+    torch::Tensor mask = {};                                       // which values the current step may change; undefined = all
   };
 
   /// All projections of one shape, G of them.
@@ -164,7 +174,7 @@ class Optimizer {
     for (const Entry& entry : entries) count += entry.decays == decays ? entry.parameter.numel() : 0;
     const auto options = entries.front().parameter.options().requires_grad(false);
     Flat flat{torch::empty({count}, options), torch::zeros({count}, options), torch::zeros({count}, options),
-              torch::zeros({count}, options), torch::zeros({}, options.dtype(torch::kFloat32))};
+              torch::zeros({count}, options), torch::zeros({}, options.dtype(torch::kFloat32)), {}};
     int64_t first = 0;
     for (const Entry& entry : entries) {
       if (entry.decays != decays) continue;
@@ -174,6 +184,7 @@ class Optimizer {
       parameter.set_data(slice);
       parameter.mutable_grad() = flat.gradients.narrow(0, first, parameter.numel()).view(parameter.sizes());
       first += parameter.numel();
+      flat.shapes.push_back(parameter.sizes().vec());
     }
     return flat;
   }
@@ -215,12 +226,32 @@ class Optimizer {
     stack.X_gradients.copy_(torch::autograd::grad({R}, {X}, {stack.R_gradients}).front());
   }
 
+  static torch::Tensor mask_of(const Flat& flat, const torch::Tensor& rows_in_use) {
+    std::vector<torch::Tensor> parts{torch::empty({0}, rows_in_use.options())};
+    for (const std::vector<int64_t>& shape : flat.shapes) {
+      if (shape.empty() || shape.front() != rows_in_use.numel()) {
+        fail<ConfigError>("Optimizer", "expected parameters of {} rows to choose from, got {}", rows_in_use.numel(), c10::str(c10::IntArrayRef(shape)));
+      }
+      parts.push_back(rows_in_use.repeat_interleave(c10::multiply_integers(shape) / shape.front()));
+    }
+    return torch::cat(parts);
+  }
+
   void update(Flat& flat, double weight_decay) {
     flat.step.add_(1);
     if (flat.values.numel() == 0) return;
+    std::vector<torch::Tensor> before;
+    const auto state = {flat.values, flat.first_moment, flat.second_moment};
+    for (const torch::Tensor& tensor : state) {
+      if (flat.mask.defined()) before.push_back(tensor.clone());
+    }
     at::_fused_adamw_({flat.values}, {flat.gradients}, {flat.first_moment}, {flat.second_moment}, {}, {flat.step},
                       options_.learning_rate, options_.beta1, options_.beta2, weight_decay, options_.epsilon,
                       /*amsgrad=*/false, /*maximize=*/false);
+    auto next = before.begin();
+    for (torch::Tensor tensor : state) {
+      if (flat.mask.defined()) tensor.copy_(torch::where(flat.mask, tensor, *next++));
+    }
   }
 
   std::vector<std::shared_ptr<InterventionBase>> interventions_;

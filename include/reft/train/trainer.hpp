@@ -195,7 +195,8 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const std::
   const Clock::time_point begin = Clock::now();
   const int64_t epoch = run.sampler.state().epoch;
   int64_t supervised = 0, tokens = 0;
-  torch::Tensor sum;
+  torch::Tensor sum, rows_in_use;
+  bool uses_all_rows = false;
   RaggedBatch batch;
   optimizer.zero_grad();
   for (int64_t i = 0; i < options_.accumulate && run.sampler.state().epoch == epoch; ++i) {
@@ -206,13 +207,18 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const std::
     // Nothing is learnt from a batch where no position lies inside a prompt, or where none reaches the loss.
     if (loss.requires_grad()) loss.backward();
     sum = sum.defined() ? sum + loss.detach() : loss.detach();
+    if (batch.row_scales.defined()) {
+      const torch::Tensor in_use = batch.row_scales.ne(0).any(0);
+      rows_in_use = rows_in_use.defined() ? rows_in_use | in_use : in_use;
+    }
+    uses_all_rows |= !batch.row_scales.defined();
     supervised += batch.num_supervised();
     tokens += batch.num_tokens();
   }
   const double loss = sum.item<double>() / static_cast<double>(supervised);
   if (!std::isfinite(loss)) fail_not_finite(batch, run.step + 1, loss, 0.0);
   optimizer.set_learning_rate(learning_rate);
-  const double norm = optimizer.step(static_cast<double>(supervised));
+  const double norm = optimizer.step(static_cast<double>(supervised), uses_all_rows ? torch::Tensor() : rows_in_use);
   if (!std::isfinite(norm)) fail_not_finite(batch, run.step + 1, loss, norm);
 
   ++run.step;
@@ -282,7 +288,7 @@ void Trainer<Base>::fail_not_finite(const RaggedBatch& batch, int64_t step, doub
   std::string where = "every block's output is finite, so the loss itself or its gradient is not";
   if constexpr (LanguageModel<Base>) {
     torch::NoGradGuard no_grad;
-    ForwardContext context = model_.interventions().prompt_context(batch.layout, batch.prompt_lengths);
+    ForwardContext context = model_.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales);
     const auto num_layers = static_cast<int>(model_.base()->num_layers());
     for (int layer = 0; layer < num_layers; ++layer) context.capture({.layer = layer});
     (void)model_.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
