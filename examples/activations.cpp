@@ -53,7 +53,8 @@ void write_activations(reft::ReftModel<Base> model, const Settings& settings) {
   for (const reft::Site& site : sites) (void)base->width(site);  // refuses what the model does not have
   const std::vector<int64_t> tokens = prompt_tokens(settings, base->config().vocab_size);
   const std::vector<int64_t> lengths{std::ssize(tokens)};
-  reft::ForwardContext context = model.interventions().prompt_context(reft::Layout::ragged(lengths, base->device()), lengths);
+  reft::ForwardContext context = model.interventions().prompt_context(reft::Layout::ragged(lengths, base->device()), lengths, {},
+                                                                              torch::tensor(tokens, torch::kInt64));
   for (const reft::Site& site : sites) context.capture(site);
   const torch::Tensor result = base->forward(torch::tensor(tokens, torch::kInt64).to(base->device()), context);
   std::vector<std::pair<std::string, torch::Tensor>> tensors;

@@ -54,7 +54,9 @@ class InterventionFlags {
     option("--activation", activation_, "applied to W h + b")->check(checked_by([](const std::string& text) { activation_function(text); }));
     options_.push_back(app.add_flag("--projection-bias", projection_bias_, "a bias c in R h + c (noreft)")->group(group));
     option("--component", component_, "where in the layer")->check(checked_by([](const std::string& text) { parse_component(text); }));
-    option("--phase", phase_, "prompt, decode or every")->check(checked_by([](const std::string& text) { parse_phase(text); }));
+    option("--phase", phase_, "prompt, decode or every; decode:8 and every:8 end after 8 decoding steps")->check(checked_by([](const std::string& text) { parse_phase(text); }));
+    option("--token-ids", token_ids_, "act only where the token is one of these ids, \"13,30\"; none: on any")
+        ->check(checked_by([](const std::string& text) { parse_tokens(text); }));
     option("--position-rule", position_rule_, "paper or pyreft: how short prompts shrink the groups")
         ->check(checked_by([](const std::string& text) { parse_position_rule(text); }));
     CLI::Option* config = app.add_option("--config", config_, "JSON list of interventions, for layers that differ; keys as these flags")->group(group);
@@ -103,7 +105,8 @@ class InterventionFlags {
 
   AttachOptions where() const {
     return {.component = parse_component(component_), .positions = positions_, .tie = parse_tie(tie_), .phase = parse_phase(phase_),
-            .position_rule = parse_position_rule(position_rule_)};
+            .position_rule = parse_position_rule(position_rule_),
+            .token_ids = token_ids_.empty() ? std::vector<int64_t>() : parse_tokens(token_ids_)};
   }
 
   nlohmann::json options() const {
@@ -114,7 +117,7 @@ class InterventionFlags {
   /// What pyreft does not store comes from the flags; what it does store may not be given too.
   template <class Base>
   void attach_pyreft(ReftModel<Base>& model) const {
-    for (const char* flag : {"--intervention", "--layers", "--rank", "--component", "--phase", "--projection-bias"}) {
+    for (const char* flag : {"--intervention", "--layers", "--rank", "--component", "--phase", "--token-ids", "--projection-bias"}) {
       if (given(flag)) fail<ConfigError>("--init-adapter", "{} is given too, but {} says it itself", flag, init_adapter_);
     }
     PyreftOptions pyreft{.positions = given("--positions") ? positions_ : "", .activation = activation_, .dropout = dropout_};
@@ -165,6 +168,8 @@ class InterventionFlags {
     AttachOptions where{.component = parse_component(take("component", component_)), .positions = take("positions", positions_),
                         .tie = parse_tie(take("tie", tie_)), .phase = parse_phase(take("phase", phase_)),
                         .position_rule = parse_position_rule(take("position_rule", position_rule_))};
+    if (entry.contains("token_ids")) where.token_ids = entry["token_ids"].get<std::vector<int64_t>>();
+    entry.erase("token_ids");
     std::optional<std::vector<int>> layers;
     if (entry.contains("layers")) {
       layers = entry["layers"].is_string() ? parse_layers(entry["layers"].get<std::string>())
@@ -191,6 +196,7 @@ class InterventionFlags {
       agree("--tie", tie_, std::string(to_string(entry.tie)));
       agree("--component", component_, std::string(to_string(entry.sites.front().component)));
       agree("--phase", phase_, std::string(to_string(entry.phase)));
+      agree("--token-ids", token_ids_, fmt::format("{}", fmt::join(entry.token_ids, ",")));
       agree("--position-rule", position_rule_, std::string(to_string(entry.position_rule)));
       for (const auto& [key, value] : own_options.items()) {
         std::string flag = "--" + key;
@@ -209,7 +215,7 @@ class InterventionFlags {
   }
 
   std::string type_ = "loreft", layers_ = "all", positions_ = "f1+l1", tie_ = "group", dropout_on_ = "state", activation_ = "linear",
-              component_ = "block_output", phase_ = "prompt", position_rule_ = "paper", config_, init_adapter_;
+              component_ = "block_output", phase_ = "prompt", position_rule_ = "paper", token_ids_, config_, init_adapter_;
   int64_t rank_ = 4;
   double dropout_ = 0.0;
   bool projection_bias_ = false;

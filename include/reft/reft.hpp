@@ -43,14 +43,18 @@
 #include "reft/hook/hook_point.hpp"
 #include "reft/hook/layout.hpp"
 #include "reft/hook/parse_integer.hpp"
+#include "reft/hook/phase.hpp"
 #include "reft/hook/positions.hpp"
 #include "reft/hook/site.hpp"
 
 // intervention: what is done there
+#include "reft/intervention/attached_interventions.hpp"
+#include "reft/intervention/attachment.hpp"
 #include "reft/intervention/edit.hpp"
 #include "reft/intervention/intervention.hpp"
 #include "reft/intervention/loreft.hpp"
 #include "reft/intervention/low_rank.hpp"
+#include "reft/intervention/planned_edit.hpp"
 #include "reft/intervention/projection.hpp"
 #include "reft/intervention/registry.hpp"
 #include "reft/intervention/subspaces.hpp"

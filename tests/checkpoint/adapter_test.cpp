@@ -18,6 +18,8 @@ Model with_interventions(const reft::CausalLM& base) {
   model.attach<reft::LoReFT>({.layer = 0, .positions = "f2+l2"}, {.rank = 4});
   model.attach<reft::NoReFT>({.layer = 1, .component = reft::Component::mlp_output, .positions = "all", .phase = reft::Phase::every},
                              {.rank = 2, .activation = "relu", .projection_bias = true});
+  model.attach<reft::LobiReFT>({.layer = 0, .component = reft::Component::block_input, .positions = "all",
+                                .phase = reft::Phase::decode.in_steps(2, 6), .token_ids = {7, 40}}, {.rank = 2});
   model.attach<reft::ConsReFT>({.layer = 1, .component = reft::Component::head_attention_value_output, .head = 2, .positions = "-1"}, {.rank = 1});
   return model;
 }
@@ -56,6 +58,7 @@ TEST_CASE("a saved adapter gives the in-memory logits after loading") {
     CHECK(a.expression == b.expression);
     CHECK(a.tie == b.tie);
     CHECK(a.phase == b.phase);
+    CHECK(a.token_ids == b.token_ids);
     CHECK(a.intervention->options() == b.intervention->options());
   }
 }

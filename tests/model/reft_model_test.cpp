@@ -237,7 +237,7 @@ TEST_CASE("attach refuses what cannot be meant, each with its reason") {
   const auto wide = std::make_shared<LoReFT>(16);
   CHECK(error_text([&] { model.attach({wide, {{.layer = 0}}, reft::Positions::parse("f1")}); }) ==
         "[reft::attach] layers.0.block_output: the site is 32 wide, the intervention 16");
-  CHECK(error_text([] { reft::parse_phase("never"); }) == "[reft::parse_phase] \"never\": expected prompt, decode or every");
+  CHECK(error_text([] { reft::parse_phase("never"); }) == "[reft::parse_phase] \"never\": expected prompt, decode or every, the latter with steps as in decode:8 or decode:2:8");
   for (const Phase phase : {Phase::prompt, Phase::decode, Phase::every}) CHECK(reft::parse_phase(to_string(phase)) == phase);
   CHECK(model.interventions().empty());
 }

@@ -41,6 +41,7 @@ struct AdapterEntry {
   Phase phase = Phase::prompt;
   std::string expression;  // of all that were attached together
   Tie tie = Tie::all;
+  std::vector<int64_t> token_ids;
 };
 
 struct AdapterConfig {
@@ -86,7 +87,8 @@ inline AdapterEntry read_adapter_entry(const nlohmann::json& json, size_t index)
     refuse_adapter("interventions[{}]: {}", index, error.what());
   }
   if (entry.sites.empty()) refuse_adapter("{}sites is empty", place);
-  static const std::set<std::string> own{"type", "sites", "positions", "position_rule", "phase", "position_expression", "tie"};
+  if (json.contains("token_ids")) entry.token_ids = adapter_value<std::vector<int64_t>>(json, place, "token_ids");
+  static const std::set<std::string> own{"type", "sites", "positions", "position_rule", "phase", "position_expression", "tie", "token_ids"};
   entry.options = nlohmann::json::object();
   for (const auto& [key, value] : json.items()) {
     if (!own.contains(key)) entry.options[key] = value;
@@ -106,6 +108,7 @@ inline nlohmann::ordered_json write_adapter_entry(const Attachment& attachment) 
   json["phase"] = to_string(attachment.phase);
   json["position_expression"] = attachment.expression;
   json["tie"] = to_string(attachment.tie);
+  if (!attachment.token_ids.empty()) json["token_ids"] = attachment.token_ids;
   return json;
 }
 
@@ -208,7 +211,8 @@ AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& fo
     try {
       const auto intervention = make_intervention(entry.type, model.base()->width(entry.sites.front()), entry.options);
       intervention->load_state(tensors);
-      attachments.push_back({intervention, entry.sites, entry.positions, entry.phase, entry.position_rule, entry.expression, entry.tie});
+      attachments.push_back({intervention, entry.sites, entry.positions, entry.phase, entry.position_rule, entry.expression, entry.tie,
+                             entry.token_ids});
     } catch (const Error& error) {
       detail::refuse_adapter("interventions[{}]: {}", i, error.what());
     }

@@ -52,6 +52,7 @@ inline std::vector<std::string> lost_in_pyreft(const std::vector<Attachment>& at
     add(fmt::format("positions {}, tied by {}", attachment.expression, to_string(attachment.tie)));
     if (attachment.position_rule != PositionRule::pyreft) add("position rule paper: pyreft shortens suffixes of odd short prompts by one more");
     if (attachment.phase != Phase::prompt) add(fmt::format("phase {}: pass it to pyreft's generate", to_string(attachment.phase)));
+    if (!attachment.token_ids.empty()) add(fmt::format("token ids {}: pyreft edits whatever token is there", fmt::join(attachment.token_ids, ", ")));
     if (options.value("activation", "linear") != "linear") add(fmt::format("activation {}", options["activation"].get<std::string>()));
     if (options.value("dropout", 0.0) > 0) add(fmt::format("dropout {}", options["dropout"].get<double>()));
     if (attachment.sites.size() > 1) add("sharing across sites: each site has a copy");

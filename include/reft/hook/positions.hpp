@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -281,8 +282,10 @@ inline std::vector<Positions> Positions::split(Tie tie) const {
 
 /// The same for several expressions of one site, each with its rule: part i's indices, where an earlier part keeps a
 /// shared index.
+/// @param wants  whether a part takes a position that is its own by the expression; by default it does.
 inline std::vector<std::vector<int64_t>> resolve_disjoint(const std::vector<Positions>& parts, int64_t prompt_length,
-                                                          const std::vector<PositionRule>& rules, int64_t* dropped = nullptr) {
+                                                          const std::vector<PositionRule>& rules, int64_t* dropped = nullptr,
+                                                          const std::function<bool(std::size_t part, int64_t position)>& wants = {}) {
   if (prompt_length < 0) fail<ConfigError>("resolve_positions", "expected a prompt length, got {}", prompt_length);
   std::vector<std::vector<int64_t>> rows(parts.size());
   std::vector<bool> taken(static_cast<std::size_t>(prompt_length), false);
@@ -294,7 +297,7 @@ inline std::vector<std::vector<int64_t>> resolve_disjoint(const std::vector<Posi
       const int64_t end = std::clamp<int64_t>(span.end, begin, prompt_length);
       outside += std::max<int64_t>(span.end - span.begin, 0) - (end - begin);
       for (int64_t position = begin; position < end; ++position) {
-        if (taken[position]) continue;
+        if (taken[position] || (wants && !wants(i, position))) continue;
         taken[position] = true;
         rows[i].push_back(position);
       }

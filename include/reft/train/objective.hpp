@@ -23,7 +23,8 @@ concept LanguageModel = HookedTransformer<Base> && requires(Base base, const tor
 /// Σ −log p(target | tokens before it), with the interventions on.
 template <LanguageModel Base>
 torch::Tensor language_modelling_loss(ReftModel<Base>& model, const RaggedBatch& batch) {
-  const ForwardContext context = model.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales);
+  const ForwardContext context =
+      model.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales, batch.input_ids);
   return model.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
 }
 

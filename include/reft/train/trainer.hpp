@@ -288,7 +288,8 @@ void Trainer<Base>::fail_not_finite(const RaggedBatch& batch, int64_t step, doub
   std::string where = "every block's output is finite, so the loss itself or its gradient is not";
   if constexpr (LanguageModel<Base>) {
     torch::NoGradGuard no_grad;
-    ForwardContext context = model_.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales);
+    ForwardContext context =
+        model_.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales, batch.input_ids);
     const auto num_layers = static_cast<int>(model_.base()->num_layers());
     for (int layer = 0; layer < num_layers; ++layer) context.capture({.layer = layer});
     (void)model_.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);

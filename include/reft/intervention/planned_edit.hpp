@@ -1,0 +1,79 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "reft/hook/hook_point.hpp"
+#include "reft/intervention/intervention.hpp"
+#include "reft/tensor/edit_rows.hpp"
+
+namespace reft {
+
+/// What one intervention does at one site in one forward:   h' = h + s (Φ(h) − h)   in its rows, Φ with its subspace's rows
+/// weighted where they are.
+struct PlannedEdit {
+  Site site;
+  std::shared_ptr<InterventionBase> intervention;
+  std::vector<int64_t> rows;      // (P) distinct rows of the forward
+  std::vector<double> scales;     // (P) s of each
+  torch::Tensor row_scales = {};  // (P, r) of the subspace's rows, or undefined: all 1
+
+  bool is_scaled() const {
+    return std::any_of(scales.begin(), scales.end(), [](double scale) { return scale != 1.0; });
+  }
+};
+
+namespace detail {
+
+/// @param scales  (P, 1), or undefined: all 1, and then h' = Φ(h) to the last bit.   @param row_scales  (P, r) or undefined.
+inline ForwardContext::Action edit_action(std::shared_ptr<InterventionBase> intervention, torch::Tensor rows, torch::Tensor scales,
+                                          torch::Tensor row_scales) {
+  return [intervention = std::move(intervention), rows = std::move(rows), scales = std::move(scales),
+          row_scales = std::move(row_scales)](torch::Tensor h, Columns columns) {
+    // Asked for here, not when the context is made: R must be of this forward's graph and of today's X, however
+    // contexts are made ahead, kept or interleaved.
+    const auto apply = [&](const torch::Tensor& x) {
+      const torch::Tensor edited = row_scales.defined() ? intervention->forward_scaled(x, row_scales.to(x.options())) : intervention->forward(x);
+      return scales.defined() ? x + scales.to(x.scalar_type()) * (edited - x) : edited;
+    };
+    const RowEdit edit{apply, intervention->forward_tensors(), intervention->dtype()};
+    if (h.dim() == 2) return edit_rows(std::move(h), rows, columns, edit);
+    const auto sizes = h.sizes().vec();  // a user's (B, T, D)
+    torch::Tensor flat = h.reshape({-1, h.size(-1)});
+    h.reset();
+    return edit_rows(std::move(flat), rows, columns, edit).view(sizes);
+  };
+}
+
+}  // namespace detail
+
+/// Adds edits to a forward, with the row indices of all of them sent to the device in one copy.
+inline void add_edits(ForwardContext& context, const std::vector<PlannedEdit>& edits) {
+  std::vector<int64_t> rows;
+  std::vector<double> scales;
+  for (const PlannedEdit& edit : edits) {
+    rows.insert(rows.end(), edit.rows.begin(), edit.rows.end());
+    scales.insert(scales.end(), edit.scales.begin(), edit.scales.end());
+  }
+  if (rows.empty()) return;
+  const torch::Device device = context.layout().device();
+  const torch::Tensor all_rows = torch::tensor(rows, torch::kInt64).to(device);
+  torch::Tensor all_scales;
+  if (std::any_of(edits.begin(), edits.end(), [](const PlannedEdit& edit) { return edit.is_scaled(); })) {
+    all_scales = torch::tensor(scales, torch::kFloat64).unsqueeze(1).to(device);
+  }
+  int64_t first = 0;
+  for (const PlannedEdit& edit : edits) {
+    const int64_t count = std::ssize(edit.rows);
+    const torch::Tensor own_scales = edit.is_scaled() ? all_scales.narrow(0, first, count) : torch::Tensor();
+    context.add_action(edit.site, detail::edit_action(edit.intervention, all_rows.narrow(0, first, count), own_scales, edit.row_scales));
+    first += count;
+  }
+}
+
+}  // namespace reft
