@@ -13,6 +13,7 @@ class HookPoint;
 class HookHandle;
 
 class InterventionBase;
+class Phase;
 struct Attachment;
 struct AttachOptions;
 class AttachedInterventions;
@@ -28,5 +29,10 @@ struct TrainerOptions;
 struct TrainingResult;
 class Optimizer;
 struct GenerateOptions;
+struct GenerationRequest;
+struct Continuation;
+class RequestBatch;
+class PrefixCache;
+class AdapterRegistry;
 
 }  // namespace reft

@@ -121,8 +121,17 @@
 #include "reft/data/tokenize.hpp"
 
 // generate: continuations
+#include "reft/generate/adapter_registry.hpp"
+#include "reft/generate/beam_search.hpp"
 #include "reft/generate/generate.hpp"
 #include "reft/generate/generate_text.hpp"
+#include "reft/generate/logits_processors.hpp"
+#include "reft/generate/options.hpp"
+#include "reft/generate/prefix_cache.hpp"
+#include "reft/generate/request.hpp"
+#include "reft/generate/request_batch.hpp"
+#include "reft/generate/score.hpp"
+#include "reft/generate/stop.hpp"
 #include "reft/generate/token_sampler.hpp"
 
 // train: the interventions, and nothing else

@@ -56,5 +56,6 @@ TEST_CASE("sampling options that cannot be meant are refused") {
   const auto refusal = [](reft::SamplingOptions options) { return reft::test::error_text([&] { reft::TokenSampler sampler(options); }); };
   CHECK(refusal({.temperature = -1.0}) == "[reft::SamplingOptions] expected a temperature of 0 or more, got -1");
   CHECK(refusal({.top_p = 0.0}) == "[reft::SamplingOptions] expected a top_p above 0 and up to 1, got 0");
+  CHECK(refusal({.min_p = 1.5}) == "[reft::SamplingOptions] expected a min_p in 0..1, got 1.5");
   CHECK(refusal({.repetition_penalty = 0.0}) == "[reft::SamplingOptions] expected a repetition penalty above 0, got 0");
 }

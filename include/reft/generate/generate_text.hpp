@@ -10,10 +10,11 @@
 namespace reft {
 
 /// The answer to one instruction, as text.   @throws as `generate`.
-inline std::string generate_text(ReftModel<CausalLM>& model, const Tokenizer& tokenizer, std::string_view instruction,
-                                 PromptTemplate prompt_template = PromptTemplate::alpaca, const GenerateOptions& options = {}) {
+inline std::string generate_text(const ReftModel<CausalLM>& model, const Tokenizer& tokenizer, std::string_view instruction,
+                                 PromptTemplate prompt_template = PromptTemplate::alpaca, GenerateOptions options = {}) {
+  options.tokenizer = tokenizer;
   const std::vector<int64_t> prompt = tokenizer.encode(render_prompt(prompt_template, instruction));
-  return tokenizer.decode(generate(model, {prompt}, options).front().tokens);
+  return generate(model, {prompt}, options).front().text;
 }
 
 }  // namespace reft

@@ -50,6 +50,35 @@ class KvCache {
     return torch::cat(outputs);
   }
 
+  /// Keeps the sequences `rows`, in that order: some leave, and one named more than once goes on as so many.
+  void select(const std::vector<int64_t>& rows) {
+    const int64_t used = *std::max_element(lengths_.begin(), lengths_.end());
+    const torch::Tensor index = torch::tensor(rows, torch::kInt64).to(keys_.front().device());
+    std::vector<int64_t> lengths;
+    for (const int64_t row : rows) lengths.push_back(lengths_.at(row));
+    for (std::vector<torch::Tensor>* layers : {&keys_, &values_}) {
+      for (torch::Tensor& tensor : *layers) {
+        torch::Tensor kept = torch::empty({std::ssize(rows), tensor.size(1), capacity_, tensor.size(3)}, tensor.options());
+        kept.narrow(2, 0, used).copy_(tensor.narrow(2, 0, used).index_select(0, index));
+        tensor = std::move(kept);
+      }
+    }
+    lengths_ = std::move(lengths);
+  }
+
+  /// Begins sequence i with what sequence j of another cache of the same model holds.
+  /// @throws ShapeError if it does not fit.
+  void begin_with(int64_t i, const KvCache& other, int64_t j) {
+    const int64_t length = other.length(j);
+    if (length > capacity_) fail<ShapeError>("KvCache", "sequence {}: {} tokens do not fit in a capacity of {}", i, length, capacity_);
+    const auto copy = [&](std::vector<torch::Tensor>& to, const std::vector<torch::Tensor>& from) {
+      for (size_t layer = 0; layer < to.size(); ++layer) to[layer][i].narrow(1, 0, length).copy_(from[layer][j].narrow(1, 0, length));
+    };
+    copy(keys_, other.keys_);
+    copy(values_, other.values_);
+    lengths_[i] = length;
+  }
+
   /// Counts the tokens of a finished forward as past.
   void advance(const Layout& layout) {
     for (int64_t i = 0; i < batch_size(); ++i) lengths_[i] += layout.length(i);
