@@ -1,12 +1,17 @@
 // Text to token ids and back.
 //   tokenize --model DIR --text "Once upon a time"     prints [403,407,…]
 //   tokenize --model DIR --decode 403,407              prints the text
+//   tokenize --model DIR --lines TEXTS.jsonl           one JSON text a line; prints {"ids":[…],"text":"…"} for each
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "reft/io/mapped_file.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
@@ -17,7 +22,7 @@ namespace {
 
 struct Settings {
   std::filesystem::path model;
-  std::string text, file, decode;
+  std::string text, file, decode, lines;
   bool no_special = false;
 };
 
@@ -31,17 +36,33 @@ void add_machine_flags(CLI::App& app) {
   app.add_flag("--quiet", flag_help)->group("Machine");
 }
 
-/// Exactly one of the three inputs must be given.
+/// Exactly one of the inputs must be given.
 void add_flags(CLI::App& app, Settings& settings) {
   app.add_option("--model", settings.model, "folder with a tokenizer.json, or the id of a model in the local Hugging Face cache")->required();
   CLI::Option_group* input = app.add_option_group("Input");
   input->add_option("--text", settings.text, "text to encode");
   input->add_option("--file", settings.file, "file whose whole content is encoded");
+  input->add_option("--lines", settings.lines,
+                    "file with a JSON string a line; prints for each its ids and the text they stand for, special tokens left out");
   input->add_option("--decode", settings.decode, "ids to turn into text, \"1,2,3\"; special tokens are left out")
       ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
   input->require_option(1);
   app.add_flag("--no-special", settings.no_special, "without the special tokens the tokenizer puts around a text");
   add_machine_flags(app);
+}
+
+std::string joined(const std::vector<int64_t>& ids) { return fmt::format("[{}]", fmt::join(ids, ",")); }
+
+/// @throws DataError naming the line that is no JSON string.
+void print_lines(const reft::Tokenizer& tokenizer, std::string_view lines, bool add_special_tokens) {
+  for (std::size_t number = 1; !lines.empty(); ++number) {
+    const std::string_view line = lines.substr(0, lines.find('\n'));
+    lines.remove_prefix(std::min(line.size() + 1, lines.size()));
+    const auto text = nlohmann::json::parse(line, nullptr, false);
+    if (!text.is_string()) reft::fail<reft::DataError>("tokenize", "line {}: expected a JSON string", number);
+    const auto ids = tokenizer.encode(text.get_ref<const std::string&>(), add_special_tokens);
+    fmt::print("{{\"ids\":{},\"text\":{}}}\n", joined(ids), nlohmann::json(tokenizer.decode(ids)).dump());
+  }
 }
 
 }  // namespace
@@ -56,9 +77,12 @@ int main(int argc, char** argv) {
       fmt::print("{}\n", tokenizer.decode(reft::program::parse_tokens(settings.decode)));
       return 0;
     }
+    if (app.count("--lines") > 0) {
+      print_lines(tokenizer, reft::MappedFile::open(settings.lines)->text(), !settings.no_special);
+      return 0;
+    }
     const auto file = app.count("--file") > 0 ? reft::MappedFile::open(settings.file) : nullptr;
-    const auto ids = tokenizer.encode(file ? file->text() : settings.text, !settings.no_special);
-    fmt::print("[{}]\n", fmt::join(ids, ","));
+    fmt::print("{}\n", joined(tokenizer.encode(file ? file->text() : settings.text, !settings.no_special)));
     return 0;
   });
 }

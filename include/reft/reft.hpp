@@ -95,20 +95,27 @@
 
 // tokenizer: text to ids and back
 #include "reft/tokenizer/added_tokens.hpp"
+#include "reft/tokenizer/base64.hpp"
+#include "reft/tokenizer/bert_normalizer.hpp"
 #include "reft/tokenizer/bpe.hpp"
 #include "reft/tokenizer/byte_level.hpp"
+#include "reft/tokenizer/charsmap.hpp"
 #include "reft/tokenizer/decoder.hpp"
 #include "reft/tokenizer/json_node.hpp"
 #include "reft/tokenizer/normalizer.hpp"
+#include "reft/tokenizer/older_unicode.hpp"
 #include "reft/tokenizer/pipeline.hpp"
 #include "reft/tokenizer/post_processor.hpp"
 #include "reft/tokenizer/pre_tokenizer.hpp"
 #include "reft/tokenizer/regex.hpp"
 #include "reft/tokenizer/text_pieces.hpp"
+#include "reft/tokenizer/token_trie.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
 #include "reft/tokenizer/tokenizer_json.hpp"
 #include "reft/tokenizer/unicode.hpp"
+#include "reft/tokenizer/unigram.hpp"
 #include "reft/tokenizer/vocabulary.hpp"
+#include "reft/tokenizer/wordpiece.hpp"
 
 // data: examples to ragged batches
 #include "reft/data/batch.hpp"

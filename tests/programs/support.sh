@@ -53,7 +53,8 @@ expect_error() {
   [ ! -s "$work/out" ] || { cat "$work/out" >&2; fail "something was printed on stdout: $*"; }
 }
 
-# peer_python: prints a Python that has torch and transformers, made once per build folder; skips where pip cannot.
+# peer_python PACKAGE...: prints a Python that has torch and transformers, and these, made once per build folder; skips
+# where pip cannot.
 # LibTorch from a Python's own packages is used again instead of being installed a second time.
 peer_python() {
   local folder=${REFT_BUILD_DIR:-$source_dir/build/test}/peers pins=$shared/peers/requirements.txt
@@ -74,6 +75,8 @@ peer_python() {
     "$python" -m pip --disable-pip-version-check install -q -c "$pins" "${packages[@]}" >"$log" 2>&1 || skip_peers "$log"
     "$python" -c "$check" 2>"$log" || skip_peers "$log"
   fi
+  "$python" -m pip --disable-pip-version-check show -q "$@" transformers >/dev/null 2>&1 ||
+    "$python" -m pip --disable-pip-version-check install -q -c "$pins" "$@" >"$log" 2>&1 || skip_peers "$log"
   exec 9>&-
   echo "$python"
 }

@@ -33,12 +33,23 @@ TEST_CASE("each normalizer") {
           "É") == "e");
 }
 
+TEST_CASE("the normalizers of BERT, of translation and of SentencePiece") {
+  REQUIRE(normalized(R"({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true})",
+                     "À\t中") == "a  中 ");
+  REQUIRE(normalized(R"({"type": "BertNormalizer", "lowercase": false})", "À") == "À");
+  REQUIRE(normalized(R"({"type": "BertNormalizer", "lowercase": false, "strip_accents": true})", "À") == "A");
+  REQUIRE(normalized(R"({"type": "Nmt"})", "a\tb\x01\u200B▁\uFEFF\u008F\u0080") == "a b   \u0080");
+  REQUIRE(normalized(R"({"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="})", "é") == "é");
+}
+
 TEST_CASE("unknown and endless normalizers are refused") {
   using reft::test::error_text;
   REQUIRE(
-      error_text([] { normalized(R"({"type": "Precompiled"})", ""); }) ==
-      "[reft::load_tokenizer] t.json: \"Precompiled\" is not supported (supported: Sequence Prepend Replace Lowercase "
-      "Strip StripAccents ByteLevel NFC NFD NFKC NFKD)");
+      error_text([] { normalized(R"({"type": "Uppercase"})", ""); }) ==
+      "[reft::load_tokenizer] t.json: \"Uppercase\" is not supported (supported: Sequence Prepend Replace Lowercase "
+      "Strip StripAccents ByteLevel BertNormalizer Nmt Precompiled NFC NFD NFKC NFKD)");
+  REQUIRE(error_text([] { normalized(R"({"type": "Precompiled", "precompiled_charsmap": "?"})", ""); }) ==
+          "[reft::load_tokenizer] t.json: precompiled_charsmap: expected base64");
   std::string nested = R"({"type": "NFC"})";
   for (int i = 0; i < 20; ++i) nested = R"({"type": "Sequence", "normalizers": [)" + nested + "]}";
   REQUIRE(reft::test::contains(error_text([&] { normalized(nested, ""); }), "nested more than 8 deep"));

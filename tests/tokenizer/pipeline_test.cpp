@@ -35,6 +35,16 @@ TEST_CASE("text passes the stages in order") {
   REQUIRE(encoded(lengths(), "\xFF") == Ids{3});  // U+FFFD
 }
 
+TEST_CASE("a text whose first character goes does not start with the next") {
+  Pipeline pipeline = lengths();
+  pipeline.pre_tokenizer = reft::test::from_json(R"({"type": "Metaspace", "prepend_scheme": "first", "replacement": "_"})",
+                                                 [](const auto& node) { return make_pre_tokenizer(node); });
+  REQUIRE(encoded(pipeline, "abc") == Ids{4});
+  pipeline.normalizer = [](std::string text) { return text.substr(text.find_first_not_of('!') == text.npos ? text.size() : text.find_first_not_of('!')); };
+  REQUIRE(encoded(pipeline, "!abc") == Ids{3});  // as `tokenizers` 0.22.2 does with Nmt and a control character
+  REQUIRE(encoded(pipeline, "abc") == Ids{4});
+}
+
 TEST_CASE("words that come again have the same ids") {
   const std::string long_word(1000, 'x');
   REQUIRE(encoded(lengths(), "aa b aa " + long_word + " b " + long_word) == Ids{2, 1, 2, 1000, 1, 1000});

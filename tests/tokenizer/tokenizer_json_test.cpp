@@ -33,6 +33,21 @@ TEST_CASE("the least file: a model") {
   REQUIRE(read(R"("model": {"type": "BPE", "vocab": {"a": 0, "aa": 1}, "merges": [["a", "a"]]})").id_of("aa") == 1);
 }
 
+TEST_CASE("the other models") {
+  const auto encoded = [](const Pipeline& pipeline, std::string_view text) {
+    std::vector<int64_t> ids;
+    encode_text(pipeline, text, ids);
+    return ids;
+  };
+  const char* unigram = R"("model": {"unk_id": 0, "vocab": [["<unk>", 0], ["a", -1.5], ["ab", -1]]})";
+  REQUIRE(encoded(read(unigram), "abax") == std::vector<int64_t>{2, 1, 0});
+  REQUIRE(read(unigram).special.unk == 0);
+  const char* wordpiece = R"("model": {"max_input_chars_per_word": 3, "vocab": {"[UNK]": 5, "a": 1, "##b": 2}})";
+  REQUIRE(encoded(read(wordpiece), "abb") == std::vector<int64_t>{1, 2, 2});
+  REQUIRE(encoded(read(wordpiece), "abbb") == std::vector<int64_t>{5});
+  REQUIRE(read(wordpiece).special.unk == 5);
+}
+
 TEST_CASE("added tokens: the configuration sets flags, adds tokens and makes its special ones known") {
   const std::string added = R"(, "added_tokens": [{"id": 4, "content": "<s>", "special": false}])";
   TokenizerConfig config{.bos_token = "<s>", .eos_token = "b", .pad_token = "[PAD]"};
@@ -56,6 +71,8 @@ TEST_CASE("the configuration's ends take the place of the post-processor") {
   REQUIRE(read(kModel + processor).post_processor.after == std::vector<int64_t>{2});
   const Pipeline replaced = read(kModel + processor, {.bos_token = "a", .ends = TokenizerConfig::Ends{true, false}});
   REQUIRE((replaced.post_processor.before == std::vector<int64_t>{1} && replaced.post_processor.after.empty()));
+  REQUIRE(replaced.post_processor.pair.size() == 6);
+  REQUIRE((replaced.post_processor.pair[3].ids == std::vector<int64_t>{1} && replaced.post_processor.pair[3].type_id == 1));
   REQUIRE(
       error(kModel, {.ends = TokenizerConfig::Ends{true, false}}) ==
       "[reft::load_tokenizer] t.json: the tokenizer class adds the bos token to every text, but there is no bos_token");
@@ -76,8 +93,12 @@ TEST_CASE("the configuration's add_prefix_space wins for ByteLevel") {
 TEST_CASE("malformed and hostile models are refused") {
   REQUIRE(error("") == "[reft::load_tokenizer] t.json: \"model\" is missing");
   REQUIRE(model_error("[]") == "[reft::load_tokenizer] t.json: model: expected an object, got array");
-  REQUIRE(model_error(R"({"type": "Unigram"})") ==
-          "[reft::load_tokenizer] t.json: model: model \"Unigram\" is not supported (supported: BPE)");
+  REQUIRE(model_error(R"({"type": "Characters"})") ==
+          "[reft::load_tokenizer] t.json: model: model \"Characters\" is not supported (supported: BPE Unigram WordPiece)");
+  REQUIRE(model_error(R"({"type": "Unigram", "vocab": [["a"]]})") ==
+          "[reft::load_tokenizer] t.json: model.vocab[0]: expected [token, score], got array");
+  REQUIRE(model_error(R"({"type": "Unigram", "vocab": [["a", 0]], "unk_id": 1})") ==
+          "[reft::load_tokenizer] t.json: model.unk_id: 1 is not the id of a token");
   REQUIRE(model_error(R"({"type": "BPE", "vocab": [], "merges": []})") ==
           "[reft::load_tokenizer] t.json: model.vocab: expected an object, got array");
   REQUIRE(model_error(R"({"type": "BPE", "vocab": {"a": "0"}, "merges": []})") ==

@@ -65,6 +65,16 @@ TEST_CASE("a folder with a tokenizer.json alone") {
       (tokenizer.bos_token_id() || tokenizer.eos_token_id() || tokenizer.pad_token_id() || tokenizer.unk_token_id()));
 }
 
+TEST_CASE("two texts as one row") {
+  nlohmann::json file = byte_tokenizer();
+  file["post_processor"] = {{"type", "RobertaProcessing"}, {"cls", {"<s>", 256}}, {"sep", {"c", 'c'}}};
+  const Tokenizer tokenizer = Folder(file).load();
+  REQUIRE(tokenizer.encode_pair("a", "bb").ids == Ids{256, 'a', 'c', 'c', 'b', 'b', 'c'});
+  REQUIRE(tokenizer.encode_pair("a", "bb").type_ids == Ids{0, 0, 0, 0, 0, 0, 0});
+  const EncodedPair plain = Folder(byte_tokenizer()).load().encode_pair("a", "bb");
+  REQUIRE((plain.ids == Ids{'a', 'b', 'b'} && plain.type_ids == Ids{0, 1, 1}));
+}
+
 TEST_CASE("the files beside it name the special tokens") {
   Folder folder(byte_tokenizer());
   folder.write("config.json", R"({"eos_token_id": 10})");
@@ -105,6 +115,8 @@ TEST_CASE("a tokenizer of one's own") {
   REQUIRE(streamed(tokenizer, tokenizer.encode("own")) == "own");
   REQUIRE(tokenizer.eos_token_id() == '\n');
   REQUIRE_FALSE(tokenizer.bos_token_id());
+  REQUIRE(error_text([&] { tokenizer.encode_pair("a", "b"); }) ==
+          "[reft::encode_pair] this tokenizer does not say how two texts are joined");
   REQUIRE(error_text([] { Tokenizer(nullptr); }) == "[reft::Tokenizer] expected an implementation, got a null pointer");
 }
 

@@ -30,15 +30,26 @@ TEST_CASE("character classes") {
   for (const char32_t c : {U'a', U'\u200B', U'\u180E', U'\0'}) REQUIRE_FALSE(is_white_space(c));
   REQUIRE((is_numeric(U'7') && is_numeric(U'½') && is_numeric(U'Ⅷ')));
   REQUIRE_FALSE(is_numeric(U'a'));
-  REQUIRE((is_punctuation(U'$') && is_punctuation(U'~') && is_punctuation(U'。')));
-  REQUIRE_FALSE((is_punctuation(U'€') || is_punctuation(U'5') || is_punctuation(U' ')));
   REQUIRE((is_word_character(U'é') && is_word_character(U'_') && is_word_character(U'\u200D')));
   REQUIRE_FALSE((is_word_character(U'-') || is_word_character(U'½')));
 }
 
 TEST_CASE("lower case and normalization forms") {
   REQUIRE(lowercased("ÀΣİß") == "àσi\u0307ß");
-  REQUIRE(unicode_normalized("e\u0301", UTF8PROC_COMPOSE) == "é");
-  REQUIRE(unicode_normalized("é", UTF8PROC_DECOMPOSE) == "e\u0301");
-  REQUIRE(unicode_normalized("ﬁ²", UTF8PROC_COMPOSE | UTF8PROC_COMPAT) == "fi2");
+  REQUIRE(utf8proc_normalized("e\u0301", UTF8PROC_COMPOSE) == "é");
+  REQUIRE(utf8proc_normalized("é", UTF8PROC_DECOMPOSE) == "e\u0301");
+  REQUIRE(utf8proc_normalized("ﬁ²", UTF8PROC_COMPOSE | UTF8PROC_COMPAT) == "fi2");
+}
+
+TEST_CASE("graphemes: marks stay with their letter, joined emoji and syllables are one") {
+  const auto graphemes = [](std::string_view text) {
+    std::string result;
+    reft::detail::for_each_grapheme(text, [&](std::string_view grapheme) { result.append(grapheme).append("|"); });
+    return result;
+  };
+  REQUIRE(graphemes("ae\u0301\r\n\n\rb") == "a|e\u0301|\r\n|\n|\r|b|");
+  REQUIRE(graphemes("👩‍🚀🇩🇪🇫🇷") == "👩‍🚀|🇩🇪|🇫🇷|");
+  REQUIRE(graphemes("\u1100\u1161\u11A8가") == "\u1100\u1161\u11A8|가|");
+  REQUIRE(graphemes("\u0301") == "\u0301|");
+  REQUIRE(graphemes("").empty());
 }

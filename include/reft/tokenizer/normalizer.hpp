@@ -6,8 +6,12 @@
 #include <utility>
 #include <vector>
 
+#include "reft/tokenizer/base64.hpp"
+#include "reft/tokenizer/bert_normalizer.hpp"
 #include "reft/tokenizer/byte_level.hpp"
+#include "reft/tokenizer/charsmap.hpp"
 #include "reft/tokenizer/json_node.hpp"
+#include "reft/tokenizer/older_unicode.hpp"
 #include "reft/tokenizer/regex.hpp"
 #include "reft/tokenizer/unicode.hpp"
 
@@ -48,7 +52,21 @@ inline std::string_view stripped(std::string_view text, bool left, bool right) {
 inline std::string without_marks(std::string_view text) {
   std::string result;
   for_each_character(text, [&](char32_t c, std::string_view bytes) {
-    if (!is_mark(c)) result += bytes;
+    if (!is_accent(c)) result += bytes;
+  });
+  return result;
+}
+
+/// The white space and control characters of neural machine translation: the former become a space, the latter go.
+/// Ref: `tokenizers` normalizers/unicode.rs, after sentencepiece's nmt rule.
+inline std::string nmt_normalized(std::string_view text) {
+  std::string result;
+  result.reserve(text.size());
+  for_each_character(text, [&](char32_t c, std::string_view bytes) {
+    const bool becomes_space = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 || (c >= 0x200B && c <= 0x200F) ||
+                               c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
+    const bool goes = (c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F || c == 0x9F;
+    if (!goes) result += becomes_space ? " " : bytes;
   });
   return result;
 }
@@ -67,6 +85,21 @@ inline Normalizer make_normalizer_sequence(const JsonNode& node, int depth) {
 template <int kForm>
 Normalizer make_unicode_form(const JsonNode&, int) {
   return [](std::string text) { return unicode_normalized(text, kForm); };
+}
+
+inline Normalizer make_bert_normalizer(const JsonNode& node, int) {
+  BertNormalizerOptions options;
+  options.clean_text = node.boolean("clean_text", true);
+  options.handle_chinese_chars = node.boolean("handle_chinese_chars", true);
+  options.lowercase = node.boolean("lowercase", true);
+  options.strip_accents = node.boolean("strip_accents", options.lowercase);  // null: where letter case goes too
+  return [options](std::string text) { return bert_normalized(std::move(text), options); };
+}
+
+inline Normalizer make_precompiled(const JsonNode& node, int) {
+  const auto bytes = from_base64(node.string("precompiled_charsmap"));
+  if (!bytes) node.at("precompiled_charsmap").reject("expected base64");
+  return [map = Charsmap(*bytes)](std::string text) { return map(text); };
 }
 
 inline constexpr Construct<Normalizer> kNormalizers[] = {
@@ -92,6 +125,9 @@ inline constexpr Construct<Normalizer> kNormalizers[] = {
      [](const JsonNode&, int) -> Normalizer { return [](std::string text) { return without_marks(text); }; }},
     {"ByteLevel",
      [](const JsonNode&, int) -> Normalizer { return [](std::string text) { return to_byte_level(text); }; }},
+    {"BertNormalizer", &make_bert_normalizer},
+    {"Nmt", [](const JsonNode&, int) -> Normalizer { return [](std::string text) { return nmt_normalized(text); }; }},
+    {"Precompiled", &make_precompiled},
     {"NFC", &make_unicode_form<UTF8PROC_COMPOSE>},
     {"NFD", &make_unicode_form<UTF8PROC_DECOMPOSE>},
     {"NFKC", &make_unicode_form<UTF8PROC_COMPOSE | UTF8PROC_COMPAT>},

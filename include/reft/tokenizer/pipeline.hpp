@@ -79,6 +79,11 @@ class WordCache {
   TextMap<std::pair<std::size_t, std::size_t>> places_;
 };
 
+/// Whether the normalized text begins with what became of the first character of `text`, and not of a later one.
+inline bool keeps_first_character(const Normalizer& normalizer, std::string_view text) {
+  return !normalizer || text.empty() || !normalizer(std::string(text.substr(0, utf8_length(text[0])))).empty();
+}
+
 /// Appends the ids of `text`, any bytes, without the post-processor's special tokens.
 inline void encode_text(const Pipeline& pipeline, std::string_view bytes, std::vector<int64_t>& ids) {
   const std::string text = to_valid_utf8(bytes);
@@ -89,13 +94,14 @@ inline void encode_text(const Pipeline& pipeline, std::string_view bytes, std::v
       continue;
     }
     std::string stretch = text.substr(raw.begin, raw.end - raw.begin);
+    const bool starts_text = raw.begin == 0 && keeps_first_character(pipeline.normalizer, stretch);
     if (pipeline.normalizer) stretch = pipeline.normalizer(std::move(stretch));
     for (const auto& segment : pipeline.added_tokens.split_normalized(stretch)) {
       if (segment.id) {
         ids.push_back(*segment.id);
         continue;
       }
-      TextPieces pieces(stretch.substr(segment.begin, segment.end - segment.begin), raw.begin + segment.begin == 0);
+      TextPieces pieces(stretch.substr(segment.begin, segment.end - segment.begin), starts_text && segment.begin == 0);
       if (pipeline.pre_tokenizer) pipeline.pre_tokenizer(pieces);
       for (const auto& piece : pieces.pieces) cache.encode(pipeline.model, pieces.view(piece), ids);
     }

@@ -9,6 +9,7 @@
 #include "reft/tokenizer/byte_level.hpp"
 #include "reft/tokenizer/json_node.hpp"
 #include "reft/tokenizer/normalizer.hpp"
+#include "reft/tokenizer/older_unicode.hpp"
 #include "reft/tokenizer/regex.hpp"
 #include "reft/tokenizer/text_pieces.hpp"
 

@@ -21,12 +21,21 @@
 
 namespace reft {
 
+/// Two texts as one row of ids, and to which of them each id belongs, in the way the model was trained to see it.
+struct EncodedPair {
+  std::vector<int64_t> ids;
+  std::vector<int64_t> type_ids;
+};
+
 /// What a tokenizer does; derive from it to bring your own: `Tokenizer(std::make_shared<MyTokenizer>())`.
 class TokenizerInterface {
  public:
   virtual ~TokenizerInterface() = default;
   virtual std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const = 0;
   virtual std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const = 0;
+  virtual EncodedPair encode_pair(std::string_view first, std::string_view second, bool add_special_tokens) const {
+    fail<TokenizerError>("encode_pair", "this tokenizer does not say how two texts are joined");
+  }
   virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
   virtual std::optional<std::string> token_of(int64_t id) const = 0;
   virtual int64_t vocabulary_size() const = 0;
@@ -46,6 +55,11 @@ class Tokenizer {
   /// @throws TokenizerError for text the vocabulary cannot express.
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens = true) const {
     return implementation_->encode(text, add_special_tokens);
+  }
+
+  /// Two texts with the special tokens that the tokenizer puts around and between them, as for classifying pairs.
+  EncodedPair encode_pair(std::string_view first, std::string_view second, bool add_special_tokens = true) const {
+    return implementation_->encode_pair(first, second, add_special_tokens);
   }
 
   /// Ids that are no tokens are left out. Spaces stay as they are, also before punctuation: the
@@ -130,6 +144,17 @@ class PipelineTokenizer : public TokenizerInterface {
     const std::vector<int64_t>& after = pipeline_.post_processor.after;
     if (add_special_tokens) ids.insert(ids.end(), after.begin(), after.end());
     return ids;
+  }
+
+  EncodedPair encode_pair(std::string_view first, std::string_view second, bool add_special_tokens) const override {
+    if (pipeline_.post_processor.pair.empty()) return TokenizerInterface::encode_pair(first, second, add_special_tokens);
+    EncodedPair result;
+    for (const PairPiece& piece : pipeline_.post_processor.pair) {
+      if (piece.text >= 0) encode_text(pipeline_, piece.text == 0 ? first : second, result.ids);
+      else if (add_special_tokens) result.ids.insert(result.ids.end(), piece.ids.begin(), piece.ids.end());
+      result.type_ids.resize(result.ids.size(), piece.type_id);
+    }
+    return result;
   }
 
   std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const override {

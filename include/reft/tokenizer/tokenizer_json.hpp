@@ -14,6 +14,8 @@
 #include "reft/tokenizer/json_node.hpp"
 #include "reft/tokenizer/pipeline.hpp"
 #include "reft/tokenizer/tokenizer_config.hpp"
+#include "reft/tokenizer/unigram.hpp"
+#include "reft/tokenizer/wordpiece.hpp"
 
 namespace reft::detail {
 
@@ -64,6 +66,16 @@ inline std::vector<BpeMerge> read_merges(const JsonNode& node, const Vocabulary&
   return merges;
 }
 
+/// A model's own unknown token is the tokenizer's, unless a configuration names another.
+inline void name_unknown_token(Pipeline& pipeline, std::string_view token) {
+  if (const int32_t id = pipeline.vocabulary->find(token); id >= 0) pipeline.special.unk = id;
+}
+
+template <class Model>
+void set_word_model(Pipeline& pipeline, Model model) {
+  pipeline.model = [model = std::move(model)](std::string_view word, std::vector<int64_t>& ids) { model.encode(word, ids); };
+}
+
 inline void read_bpe(const JsonNode& node, Pipeline& pipeline) {
   if (node.has("dropout") && node.at("dropout").value() != 0.0) {
     node.at("dropout").reject("merges dropped at random are not supported: set it to null");
@@ -77,19 +89,60 @@ inline void read_bpe(const JsonNode& node, Pipeline& pipeline) {
   options.ignore_merges = node.boolean("ignore_merges", false);
   pipeline.vocabulary = read_vocabulary(node.at("vocab"));
   auto merges = read_merges(node.at("merges"), *pipeline.vocabulary, options.continuing_subword_prefix);
-  pipeline.model = [bpe = Bpe(pipeline.vocabulary, std::move(merges), options)](
-                       std::string_view word, std::vector<int64_t>& ids) { bpe.encode(word, ids); };
-  if (options.unknown_token) {
-    const int32_t id = pipeline.vocabulary->find(*options.unknown_token);
-    if (id >= 0) pipeline.special.unk = id;
+  set_word_model(pipeline, Bpe(pipeline.vocabulary, std::move(merges), options));
+  if (options.unknown_token) name_unknown_token(pipeline, *options.unknown_token);
+}
+
+inline void read_wordpiece(const JsonNode& node, Pipeline& pipeline) {
+  WordPieceOptions options;
+  options.unknown_token = node.string("unk_token", options.unknown_token);
+  options.continuing_subword_prefix = node.string("continuing_subword_prefix", options.continuing_subword_prefix);
+  if (node.has("max_input_chars_per_word")) options.longest_word = node.at("max_input_chars_per_word").number();
+  pipeline.vocabulary = read_vocabulary(node.at("vocab"));
+  set_word_model(pipeline, WordPiece(pipeline.vocabulary, options));
+  name_unknown_token(pipeline, options.unknown_token);
+}
+
+/// The vocabulary is [[token, score], …], in the order of the ids.
+inline void read_unigram(const JsonNode& node, Pipeline& pipeline) {
+  const auto vocabulary = std::make_shared<Vocabulary>();
+  std::vector<double> scores;
+  for (const JsonNode& entry : node.at("vocab").elements()) {
+    const auto& pair = entry.value();
+    if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_number()) {
+      entry.reject("expected [token, score], got {}", pair.type_name());
+    }
+    vocabulary->add(pair[0].get<std::string>(), std::ssize(scores), entry.path());
+    scores.push_back(pair[1].get<double>());
   }
+  UnigramOptions options{.byte_fallback = node.boolean("byte_fallback", false)};
+  if (node.has("unk_id")) {
+    options.unknown_id = node.at("unk_id").number();
+    const std::string* token = vocabulary->token(*options.unknown_id);
+    if (!token) node.at("unk_id").reject("{} is not the id of a token", *options.unknown_id);
+    pipeline.special.unk = options.unknown_id;
+  }
+  pipeline.vocabulary = vocabulary;
+  set_word_model(pipeline, Unigram(vocabulary, std::move(scores), options));
+}
+
+/// Files before tokenizers 0.8 leave the type out where it is plain from the keys.
+inline std::string read_model_type(const JsonNode& node) {
+  const bool has_scores = node.has("vocab") && node.at("vocab").value().is_array();
+  return node.string("type", node.has("merges")                     ? "BPE"
+                             : has_scores                           ? "Unigram"
+                             : node.has("max_input_chars_per_word") ? "WordPiece"
+                                                                    : "");
 }
 
 inline void read_model(const JsonNode& node, Pipeline& pipeline) {
-  // Files before tokenizers 0.8 leave the type out where it is plain from the keys.
-  const std::string type = node.string("type", node.has("merges") ? "BPE" : "");
-  if (type != "BPE") node.reject("model \"{}\" is not supported (supported: BPE)", type);
-  read_bpe(node, pipeline);
+  static constexpr std::pair<std::string_view, void (*)(const JsonNode&, Pipeline&)> kModels[] = {
+      {"BPE", &read_bpe}, {"Unigram", &read_unigram}, {"WordPiece", &read_wordpiece}};
+  const std::string type = read_model_type(node);
+  for (const auto& [name, read] : kModels) {
+    if (name == type) return read(node, pipeline);
+  }
+  node.reject("model \"{}\" is not supported (supported: BPE Unigram WordPiece)", type);
 }
 
 /// An added token and the model's vocabulary must not disagree about an id.
@@ -172,6 +225,12 @@ inline PostProcessor read_post_processor(const JsonNode& root, const TokenizerCo
     };
     add(result.before, config.ends->bos, special.bos, "bos");
     add(result.after, config.ends->eos, special.eos, "eos");
+    result.pair.clear();
+    for (const int text : {0, 1}) {
+      result.pair.push_back({.ids = result.before, .type_id = text});
+      result.pair.push_back({.text = text, .type_id = text});
+      result.pair.push_back({.ids = result.after, .type_id = text});
+    }
   } else if (root.has("post_processor")) {
     result = make_post_processor(root.at("post_processor"));
   }
@@ -191,11 +250,14 @@ inline Pipeline read_pipeline(const JsonNode& root, const TokenizerConfig& confi
       AddedTokens(read_added_tokens(root, config, *pipeline.vocabulary), pipeline.normalizer, root.path());
   name_special_tokens(pipeline, config);
   pipeline.post_processor = read_post_processor(root, config, pipeline.special);
-  for (const auto* ids : {&pipeline.post_processor.before, &pipeline.post_processor.after}) {
-    for (const int64_t id : *ids) {
+  const auto check = [&](const std::vector<int64_t>& ids) {
+    for (const int64_t id : ids) {
       if (!pipeline.token_of(id)) root.at("post_processor").reject("id {} is not a token", id);
     }
-  }
+  };
+  check(pipeline.post_processor.before);
+  check(pipeline.post_processor.after);
+  for (const PairPiece& piece : pipeline.post_processor.pair) check(piece.ids);
   return pipeline;
 }
 

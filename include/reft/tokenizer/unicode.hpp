@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -100,6 +101,23 @@ void for_each_character(std::string_view text, Visit&& visit) {
   }
 }
 
+/// Calls `visit(bytes)` for each extended grapheme cluster of a well-formed text.
+template <class Visit>
+void for_each_grapheme(std::string_view text, Visit&& visit) {
+  std::size_t begin = 0, end = 0;
+  utf8proc_int32_t previous = 0, state = 0;
+  for_each_character(text, [&](char32_t c, std::string_view bytes) {
+    const auto current = static_cast<utf8proc_int32_t>(c);
+    // Two ASCII characters are apart, but for a carriage return and its line feed.
+    const bool breaks = (previous < 0x80 && current < 0x80) ? !(previous == '\r' && current == '\n')
+                                                            : utf8proc_grapheme_break_stateful(previous, current, &state);
+    if (end > 0 && breaks) visit(text.substr(begin, end - begin)), begin = end, state = 0;
+    previous = current;
+    end += bytes.size();
+  });
+  if (end > begin) visit(text.substr(begin, end - begin));
+}
+
 inline utf8proc_category_t category(char32_t code_point) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(code_point));
 }
@@ -123,13 +141,6 @@ inline bool is_mark(char32_t c) {
   return kind == UTF8PROC_CATEGORY_MN || kind == UTF8PROC_CATEGORY_MC || kind == UTF8PROC_CATEGORY_ME;
 }
 
-/// Punctuation as tokenizers mean it: the P categories and every ASCII symbol.
-inline bool is_punctuation(char32_t c) {
-  if (c < 0x80) return (c > ' ' && c < '0') || (c > '9' && c < 'A') || (c > 'Z' && c < 'a') || (c > 'z' && c < 0x7F);
-  const auto kind = category(c);
-  return kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO;
-}
-
 /// What \w matches by UTS #18: alphabetic, marks, decimal digits, connectors and joiners.
 inline bool is_word_character(char32_t c) {
   const auto kind = category(c);
@@ -140,9 +151,13 @@ inline bool is_word_character(char32_t c) {
          kind == UTF8PROC_CATEGORY_PC || c == 0x200C || c == 0x200D || circled_letter;
 }
 
+inline bool is_ascii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char byte) { return static_cast<unsigned char>(byte) < 0x80; });
+}
+
 /// A Unicode normalization form of a well-formed text; `form` is UTF8PROC_COMPOSE or UTF8PROC_DECOMPOSE,
 /// with UTF8PROC_COMPAT for the compatibility forms.
-inline std::string unicode_normalized(const std::string& text, int form) {
+inline std::string utf8proc_normalized(std::string_view text, int form) {
   utf8proc_uint8_t* result = nullptr;
   const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
                                    static_cast<utf8proc_ssize_t>(text.size()), &result,

@@ -56,6 +56,12 @@ class Vocabulary {
     return entry == tokens_.end() ? nullptr : entry->second;
   }
 
+  /// Calls `visit(token, id)` for all of them, in no order.
+  template <class Visit>
+  void for_each(Visit&& visit) const {
+    for (const auto& [token, id] : ids_) visit(std::string_view(token), id);
+  }
+
   /// One more than the largest id.
   int64_t end_id() const { return end_id_; }
 

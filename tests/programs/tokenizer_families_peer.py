@@ -1,0 +1,280 @@
+"""The Python side of tokenizer_families_test.sh.
+
+  make WORK SHARED     folders WORK/<case> with a tokenizer each (those of the shared data, and small ones trained here
+                       with the settings of known models); WORK/texts.jsonl, one JSON string a line; WORK/cases
+  compare WORK CASE..  checks WORK/<case>.jsonl, which our program made of the texts, against the reference of each case;
+                       one line a case, exits 1 if something is off
+"""
+import json
+import os
+import random
+import sys
+import unicodedata
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
+
+SEED = 20260601
+NUM_RANDOM = 5000
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+LLAMA3 = QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|")
+MARK = "\u2581"
+SPECIAL = ["<s>", "</s>", "<unk>", "<pad>", "<mask>", "[CLS]", "[SEP]", "[MASK]", "[UNK]", "<bos>", "<eos>", "<|endoftext|>",
+           "<|im_start|>", "<|begin_of_text|>", "<0x0A>", "<left>", "<right>", "<both>", "Word", "NORM", "norm", MARK, "##s", "</w>"]
+UNTRAINED = SEED + 1  # the texts of this seed have no special tokens, which would become part of a vocabulary
+
+
+def random_texts(seed, count):
+    """Assigned characters, combining marks, emoji, white space, control characters, ASCII and special tokens."""
+    generator = random.Random(seed)
+    assigned = [c for c in map(chr, range(0x110000)) if unicodedata.category(c) not in ("Cn", "Cs")]
+    pools = [assigned, [c for c in assigned if ord(c) < 0x3000], [c for c in assigned if unicodedata.category(c)[0] == "M"],
+             list(map(chr, range(0x1F300, 0x1F650))) + ["\u200d", "\ufe0f", "\U0001f3fb"], list("  \n\t\r\u00a0\u2003\u3000\u0085\u180e"),
+             [c for c in assigned if unicodedata.category(c) in ("Cc", "Cf")], list("abcdefgh't's ABC 0123456789 .,!?-_<>|/"),
+             list("the a and Lily was ing ed s"), list(map(chr, range(0xAC00, 0xAC80))) + list(map(chr, range(0x1100, 0x1200))), SPECIAL]
+    if seed == UNTRAINED:
+        pools.pop()
+    return ["".join(generator.choice(generator.choice(pools)) for _ in range(generator.randrange(1, 40))) for _ in range(count)]
+
+
+def vector_texts(shared):
+    texts = []
+    for path in sorted((shared / "assets/tokenizers/ggml_vocab").glob("*.inp")):
+        texts += path.read_bytes().decode("utf-8", errors="replace").split("\n__ggml_vocab_test__\n")
+    return list(dict.fromkeys(texts))
+
+
+def corpus(shared):
+    stories = (shared / "assets/datasets/tinystories/tinystories_sample_2MiB.txt").read_text(encoding="utf-8", errors="replace")
+    return stories[:300_000].split("\n") + random_texts(UNTRAINED, 1500)
+
+
+def train(tokenizer, trainer, lines):
+    trainer.show_progress = False
+    tokenizer.train_from_iterator(lines, trainer)
+    return tokenizer
+
+
+def bpe(lines, special, pieces=(), vocab_size=3000, **model):
+    """@return a BPE model trained behind `pieces` = (normalizer, pre_tokenizer), and its specials' ids."""
+    tokenizer = Tokenizer(models.BPE(**model))
+    normalizer, pre_tokenizer, alphabet = pieces
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    if pre_tokenizer:
+        tokenizer.pre_tokenizer = pre_tokenizer
+    suffix = {"end_of_word_suffix": model["end_of_word_suffix"]} if "end_of_word_suffix" in model else {}
+    return train(tokenizer, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False,
+                                                limit_alphabet=600, **suffix), lines)
+
+
+def edited(tokenizer, edit):
+    data = json.loads(tokenizer.to_str())
+    edit(data)
+    return Tokenizer.from_str(json.dumps(data))
+
+
+def around(tokenizer, before, after):
+    single = " ".join([*before, "$A", *after])
+    tokens = {token: tokenizer.token_to_id(token) for token in [*before, *after]}
+    return processors.TemplateProcessing(single=single, pair=f"{single} $B:1", special_tokens=list(tokens.items()))
+
+
+def byte_level_split(pattern):
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"),
+                                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def qwen2(lines):
+    tokenizer = bpe(lines, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+                    (normalizers.NFC(), byte_level_split(QWEN2), pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def llama3(lines):
+    tokenizer = bpe(lines, ["<|begin_of_text|>", "<|endoftext|>"], (None, byte_level_split(LLAMA3), pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer = edited(tokenizer, lambda data: data["model"].update(ignore_merges=True))
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), around(tokenizer, ["<|begin_of_text|>"], [])])
+    return tokenizer
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def without_byte_specials(data):
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] not in BYTES]
+
+
+def gemma(lines):
+    tokenizer = bpe(lines, ["<pad>", "<eos>", "<bos>", "<unk>", *BYTES],
+                    (normalizers.Replace(" ", MARK), pre_tokenizers.Split(" ", "merged_with_previous"), []), vocab_size=4000, unk_token="<unk>",
+                    fuse_unk=True, byte_fallback=True)
+    tokenizer = edited(tokenizer, without_byte_specials)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace(MARK, " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.post_processor = around(tokenizer, ["<bos>"], [])
+    return tokenizer
+
+
+def roberta(lines):
+    tokenizer = bpe(lines, ["<s>", "<pad>", "</s>", "<unk>"], (None, pre_tokenizers.ByteLevel(add_prefix_space=False), pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return tokenizer
+
+
+def clip(lines):
+    """Words that end in </w>, some of them unknown; flags of added tokens."""
+    tokenizer = bpe(lines, ["<unk>"], (normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()]), pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation("contiguous")]), []),
+        unk_token="<unk>", end_of_word_suffix="</w>")
+    tokenizer.add_tokens([AddedToken("<left>", lstrip=True), AddedToken("<right>", rstrip=True), AddedToken("<both>", lstrip=True, rstrip=True),
+                          AddedToken("Word", single_word=True), AddedToken("NORM", normalized=True), AddedToken("ABC", normalized=False)])
+    tokenizer.decoder = decoders.BPEDecoder("</w>")
+    return tokenizer
+
+
+def unigram(lines, normalizer, pre_tokenizer, special):
+    tokenizer = Tokenizer(models.Unigram())
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizer
+    lines = ["".join(c for c in line if ord(c) < 0x600) for line in lines[:500] + lines[-300:]]  # every character takes a place
+    return train(tokenizer, trainers.UnigramTrainer(vocab_size=2000, special_tokens=special, unk_token="<unk>", show_progress=False), lines)
+
+
+def t5(lines, charsmap):
+    rules = [normalizers.Precompiled(charsmap), normalizers.Strip(left=False), normalizers.Replace(Regex(" {2,}"), MARK)]
+    tokenizer = unigram(lines, normalizers.Sequence(rules), pre_tokenizers.Metaspace(prepend_scheme="always"), ["<pad>", "</s>", "<unk>"])
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always")
+    tokenizer.post_processor = around(tokenizer, [], ["</s>"])
+    return tokenizer
+
+
+def unigram_bytes(lines):
+    tokenizer = unigram(lines, normalizers.Sequence([normalizers.Nmt(), normalizers.NFKC()]), pre_tokenizers.Metaspace(prepend_scheme="first", split=False),
+                        ["<unk>", "<s>", *BYTES])
+    def edit(data):
+        without_byte_specials(data)
+        data["model"]["byte_fallback"] = True
+    tokenizer = edited(tokenizer, edit)
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first")])
+    return tokenizer
+
+
+def wordpiece(lines, normalizer, pre_tokenizer, cleanup):
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
+    train(tokenizer, trainers.WordPieceTrainer(vocab_size=3000, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False), lines)
+    tokenizer.decoder = decoders.WordPiece(cleanup=cleanup)
+    return tokenizer
+
+
+def bert(lines):
+    tokenizer = wordpiece(lines, normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), True)
+    tokenizer.post_processor = around(tokenizer, ["[CLS]"], ["[SEP]"])
+    return tokenizer
+
+
+def bert_cased(lines):
+    tokenizer = wordpiece(lines, normalizers.BertNormalizer(lowercase=False), pre_tokenizers.BertPreTokenizer(), False)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer
+
+
+def wordpiece_forms(lines):
+    """Marks taken off, compatibility forms, short longest words."""
+    rules = [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase(), normalizers.Strip()]
+    tokenizer = wordpiece(lines, normalizers.Sequence(rules), pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("a", "merged_with_next"), pre_tokenizers.Punctuation("merged_with_previous"),
+         pre_tokenizers.Split(Regex(r"[\p{Lu}x]+"), "removed", invert=False), pre_tokenizers.CharDelimiterSplit("|")]), False)
+    return edited(tokenizer, lambda data: data["model"].update(max_input_chars_per_word=5))
+
+
+def sentencepiece_charsmap(lines):
+    """The nmt_nfkc rule as sentencepiece writes it into a model."""
+    import io
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter([line for line in lines[:300] if line.strip()]), model_writer=written, vocab_size=300,
+                                             hard_vocab_limit=False, minloglevel=2, num_threads=1)
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(written.getvalue())
+    return model.normalizer_spec.precompiled_charsmap
+
+
+def trained(lines):
+    yield from ((make.__name__, make(lines)) for make in (qwen2, llama3, gemma, roberta, clip, unigram_bytes, bert, bert_cased, wordpiece_forms))
+    yield "t5", t5(lines, sentencepiece_charsmap(lines))
+
+
+SHARED = {"phi3": "tokenizers/phi3", "phi2": "tokenizers/phi2_gpt2style", "tinystories": "models/tinystories656k_hf"}
+
+
+def make(work, shared):
+    lines = corpus(shared)
+    for name, tokenizer in trained(lines):
+        (work / name).mkdir()
+        tokenizer.save(str(work / name / "tokenizer.json"))
+    for name, folder in SHARED.items():
+        (work / name).symlink_to(shared / "assets" / folder)
+    data = shared / "assets/datasets"
+    texts = vector_texts(shared) + random_texts(SEED, NUM_RANDOM) + [
+        (data / name).read_bytes().decode("utf-8", errors="replace")
+        for name in ("pyreft/alice_in_wonderland.txt", "tinystories/tinystories_sample_2MiB.txt")]
+    (work / "texts.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts), encoding="utf-8")
+    cases = sorted(path.name for path in work.iterdir() if path.is_dir())
+    for case in cases:
+        (work / f"{case}.flags").write_text("" if reference(work / case)[0] else "--no-special")
+    (work / "cases").write_text("\n".join(cases) + "\n")
+
+
+def reference(folder):
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    # Where a class of transformers puts other ends around a text than the file, the text itself is compared.
+    special = not (folder / "tokenizer_config.json").exists()
+    def encoded(text):
+        ids = tokenizer.encode(text, add_special_tokens=special).ids
+        return ids, tokenizer.decode(ids) if ids else ""
+    return special, encoded
+
+
+def compare(work, cases):
+    texts = [json.loads(line) for line in open(work / "texts.jsonl", encoding="utf-8")]
+    off = False
+    for case in cases:
+        _, encoded = reference(work / case)
+        rows = [json.loads(line) for line in open(work / f"{case}.jsonl", encoding="utf-8")]
+        wrong = [] if len(rows) == len(texts) else [f"{len(rows)} rows for {len(texts)} texts"]
+        tokens = 0
+        for text, row in zip(texts, rows):
+            ids, decoded = encoded(text)
+            tokens += len(ids)
+            if row["ids"] != ids:
+                first = next((i for i, (a, b) in enumerate(zip(row["ids"], ids)) if a != b), min(len(ids), len(row["ids"])))
+                wrong.append(f"ids of {text[:80]!r} from {first} on: {row['ids'][first:first + 8]} for {ids[first:first + 8]}")
+            elif row["text"] != decoded:
+                wrong.append(f"text of {ids[:20]}: {row['text'][:80]!r} for {decoded[:80]!r}")
+        print(f"{case}: {len(texts)} texts, {tokens} tokens, {len(wrong)} differ")
+        for line in wrong[:int(os.environ.get("SHOW", 5))]:
+            print(f"  {line}")
+        off = off or bool(wrong)
+    return 1 if off else 0
+
+
+def main():
+    command, work = sys.argv[1], Path(sys.argv[2])
+    if command == "make":
+        return make(work, Path(sys.argv[3]))
+    return compare(work, sys.argv[3:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
