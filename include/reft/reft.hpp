@@ -21,6 +21,7 @@
 #include "reft/io/atomic_file.hpp"
 #include "reft/io/crc.hpp"
 #include "reft/io/event_file.hpp"
+#include "reft/io/gguf.hpp"
 #include "reft/io/hub_cache.hpp"
 #include "reft/io/llama2c.hpp"
 #include "reft/io/mapped_file.hpp"
@@ -86,12 +87,16 @@
 
 // checkpoint: adapters on disk
 #include "reft/checkpoint/adapter.hpp"
+#include "reft/checkpoint/adapterhub.hpp"
 #include "reft/checkpoint/any_adapter.hpp"
+#include "reft/checkpoint/control_vector.hpp"
+#include "reft/checkpoint/easysteer.hpp"
 #include "reft/checkpoint/pyreft.hpp"
 #include "reft/checkpoint/pyreft_format.hpp"
 #include "reft/checkpoint/pyreft_key.hpp"
 #include "reft/checkpoint/pyreft_reader.hpp"
 #include "reft/checkpoint/pyreft_writer.hpp"
+#include "reft/checkpoint/trained_head.hpp"
 
 // tokenizer: text to ids and back
 #include "reft/tokenizer/added_tokens.hpp"
