@@ -77,9 +77,9 @@ peer_venv() {
   echo "$python"
 }
 
-# peer_python PACKAGE...: a Python with torch and transformers, and modules of these names.
+# peer_python PACKAGE...: a Python with torch and transformers, and these.
 peer_python() {
-  local modules=(numpy safetensors torch transformers "$@")
+  local modules=(numpy safetensors torch transformers "${@/#protobuf/google.protobuf}")
   peer_venv peers "import $(IFS=,; echo "${modules[*]}")" numpy safetensors transformers "$@"
 }
 

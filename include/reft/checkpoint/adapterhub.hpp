@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -237,8 +238,9 @@ inline NamedTensors adapterhub_unit(InterventionBase& intervention) {
 inline std::vector<std::string> lost_in_adapterhub(const std::vector<Attachment>& attachments) {
   std::vector<std::string> lost{"the end of the prompt: the package counts suffix positions from the end of the whole sequence it is given"};
   const Attachment& first = attachments.front();
+  if (std::any_of(attachments.begin(), attachments.end(), [](const Attachment& a) { return !a.token_ids.empty(); })) lost.push_back("token ids");
   if (first.phase != Phase::prompt) lost.push_back(fmt::format("phase {}", to_string(first.phase)));
-  if (first.intervention->type() == "direft") lost.push_back("direft: the package's own load_adapter reads it as noreft; give it config=DiReftConfig(…)");
+  if (first.intervention->type() == "direft") lost.push_back("direft: the package's own load_adapter reads it as noreft, unless an adapter \"reft\" with DiReftConfig was added before");
   return lost;
 }
 

@@ -43,6 +43,7 @@ inline std::vector<std::string> lost_in_control_vectors(const std::vector<Attach
   for (const Attachment& attachment : attachments) {
     const std::string where = to_string(attachment.sites.front());
     if (attachment.positions.text() != "all") lost.push_back(fmt::format("{}: positions {}: llama.cpp adds at all", where, attachment.positions.text()));
+    if (!attachment.token_ids.empty()) lost.push_back(fmt::format("{}: token ids: llama.cpp adds to any token", where));
     if (attachment.phase != Phase::every) lost.push_back(fmt::format("{}: phase {}: llama.cpp adds in every phase", where, to_string(attachment.phase)));
   }
   return lost;

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "reft/checkpoint/pyreft.hpp"
+#include "reft/checkpoint/pyreft_writer.hpp"
 #include "reft/io/atomic_file.hpp"
 
 namespace reft {
