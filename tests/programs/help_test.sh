@@ -29,5 +29,5 @@ shows alpaca_sft "${machine[@]}" intervention=loreft layers=all 'positions=f1\+l
 shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 repetition-penalty=1 no-repeat-ngram=0 model adapter \
   prompt prompt-file tokens json interactive template
 shows activations "${machine[@]}" model adapter tokens prompt sites output list-sites
-shows tokenize model file text decode no-special
+shows tokenize model file text decode lines chat no-special
 ! (shows alpaca_sft rank=5) 2>/dev/null || fail "a wrong default went unseen"
