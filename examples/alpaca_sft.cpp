@@ -91,7 +91,7 @@ void apply_embedded_recipe(CLI::App& app, Settings& settings) {
 /// An adapter to go on from brings the wording it was trained with.
 void take_template(const CLI::App& app, Settings& settings) {
   const std::string& adapter = settings.interventions.init_adapter();
-  if (adapter.empty() || reft::is_pyreft_folder(adapter)) return;
+  if (adapter.empty() || reft::adapter_format(adapter) != reft::AdapterFormat::reft) return;
   const std::string stored = reft::read_adapter_config(adapter).info.prompt_template;
   if (stored.empty()) return;
   if (app.count("--template") > 0 && settings.prompt_template != stored) {

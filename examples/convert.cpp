@@ -1,10 +1,12 @@
-// Rewrites an adapter folder in another format, or dumps its matrices.
+// Rewrites an adapter in another format, or dumps its matrices.
 #include "reft/checkpoint/any_adapter.hpp"
-#include "reft/checkpoint/pyreft_writer.hpp"
+#include "reft/checkpoint/easysteer.hpp"
 #include "reft/model/config_json.hpp"
 #include "support/program.hpp"
 
 namespace {
+
+using reft::AdapterFormat;
 
 struct Settings {
   std::string adapter, output, to, dump, base;
@@ -28,6 +30,12 @@ class BaseShapeImpl : public torch::nn::Module {
     }
   }
 
+  /// A head with room for these tensors.
+  void set_head(const std::map<std::string, torch::Tensor>& tensors) {
+    for (const auto& [name, tensor] : tensors) head_.emplace_back(name, torch::empty_like(tensor));
+  }
+
+  std::vector<reft::WeightSlot> head_slots() const { return head_; }
   int64_t num_layers() const { return num_layers_; }
   int64_t width(const reft::Site& site) const {
     const auto found = widths_.find(site);
@@ -38,6 +46,7 @@ class BaseShapeImpl : public torch::nn::Module {
  private:
   int64_t num_layers_, hidden_size_;
   std::map<reft::Site, int64_t> widths_;
+  std::vector<reft::WeightSlot> head_;
 };
 
 using BaseShape = std::shared_ptr<BaseShapeImpl>;
@@ -53,20 +62,32 @@ BaseShape shape_of_adapter(const std::filesystem::path& folder) {
     if (R == file.tensors().end() || R->second.shape.size() != 2) continue;  // load_adapter says what is wrong with it
     for (const reft::Site& site : config.interventions[i].sites) shape->set_width(site, R->second.shape[1]);
   }
+  shape->set_head(reft::read_adapter_head(file));
   return shape;
 }
 
-/// The shape of the base in a model folder; a pyreft folder says nothing of it.
-BaseShape shape_of_base(const Settings& settings) {
+/// The shape of the base in a model folder; other formats say nothing of it.
+BaseShape shape_of_base(const Settings& settings, AdapterFormat format) {
   if (settings.base.empty()) {
-    reft::fail<reft::ConfigError>("convert", "{}: a pyreft folder does not say what base it belongs to; give --base", settings.adapter);
+    reft::fail<reft::ConfigError>("convert", "{}: {} does not say what base it belongs to; give --base", settings.adapter, to_string(format));
   }
   const reft::TransformerConfig config = reft::read_config(settings.base);
   const auto shape = std::make_shared<BaseShapeImpl>(config.num_hidden_layers, config.hidden_size);
+  if (format != AdapterFormat::pyreft) return shape;
   for (const auto& [key, intervention] : reft::read_pyreft(settings.adapter, settings.options)) {
     shape->set_width(key.site, intervention->hidden_size());
   }
+  shape->set_head(reft::read_pyreft_head(settings.adapter));
   return shape;
+}
+
+/// What the adapters package and llama.cpp call the base.
+reft::AdapterHubBase names_of_base(const Settings& settings) {
+  if (settings.base.empty()) reft::fail<reft::ConfigError>("convert", "--to {} names the base's modules; give --base", settings.to);
+  const reft::TransformerConfig config = reft::read_config(settings.base);
+  const auto file = reft::MappedFile::open(std::filesystem::path(settings.base) / "config.json");
+  const auto json = nlohmann::json::parse(file->text());
+  return {fmt::format("{}{}", config.weights.base, config.weights.layers), json.at("model_type"), json.at("architectures").at(0)};
 }
 
 void report(const std::string& what, const std::vector<std::string>& sentences) {
@@ -82,53 +103,82 @@ void write_dump(const std::vector<reft::PyreftIntervention>& interventions, cons
   fmt::print("{}: {} tensors of {} interventions\n", path, tensors.size(), interventions.size());
 }
 
-void write_reft(const Settings& settings, bool from_pyreft) {
-  Model model(from_pyreft ? shape_of_base(settings) : shape_of_adapter(settings.adapter));
-  reft::AdapterInfo info = reft::load_any_adapter(model, settings.adapter, settings.options);
-  if (from_pyreft) info.base_model = settings.base;
-  reft::save_adapter(model, settings.output, info, settings.overwrite);
-  fmt::print("{}: {} interventions\n", settings.output, model.interventions().attachments().size());
-  if (!from_pyreft) return;
-  report("taken, as pyreft stores none", {"activation " + settings.options.activation, "dropout 0", "phase prompt", "position rule pyreft"});
+/// What needs no base: a pyreft folder to one again, or its matrices.
+void rewrite_pyreft(const Settings& settings) {
+  const auto interventions = reft::read_pyreft(settings.adapter, settings.options);
+  if (!settings.dump.empty()) return write_dump(interventions, settings.dump);
+  if (settings.to == "easysteer") reft::write_easysteer(interventions, settings.output, settings.overwrite);
+  else reft::write_pyreft(interventions, settings.output, settings.overwrite, reft::read_pyreft_head(settings.adapter));
+  fmt::print("{}: {} interventions\n", settings.output, interventions.size());
 }
 
-/// Dumps, or writes as pyreft.
-void write_pyreft(const Settings& settings, bool from_pyreft) {
-  std::vector<reft::PyreftIntervention> interventions;
-  std::vector<std::string> lost;
-  if (from_pyreft) {
-    interventions = reft::read_pyreft(settings.adapter, settings.options);
-  } else {
-    Model model(shape_of_adapter(settings.adapter));
-    const reft::AdapterInfo info = reft::load_any_adapter(model, settings.adapter, settings.options);
-    interventions = reft::as_pyreft(model.interventions().attachments());
-    lost = reft::lost_in_pyreft(model.interventions().attachments(), info);
+void write_reft(const Settings& settings, const Model& model, reft::AdapterInfo info, AdapterFormat format) {
+  if (format != AdapterFormat::reft) info.base_model = settings.base;
+  reft::save_adapter(model, settings.output, info, settings.overwrite);
+  if (format != AdapterFormat::pyreft) return;
+  report("taken, as pyreft stores none", {"activation " + settings.options.activation, "dropout 0", "phase prompt",
+                                          fmt::format("position rule {}", to_string(settings.options.position_rule))});
+}
+
+void write_foreign(const Settings& settings, const Model& model, const reft::AdapterInfo& info) {
+  const auto& attachments = model.interventions().attachments();
+  const auto head = info.has_head ? reft::head_tensors(model.base()) : std::map<std::string, torch::Tensor>{};
+  if (settings.to == "pyreft") {
+    reft::write_pyreft(reft::as_pyreft(attachments), settings.output, settings.overwrite, head);
+    return report("not in a pyreft folder", reft::lost_in_pyreft(attachments, info));
   }
-  if (!settings.dump.empty()) return write_dump(interventions, settings.dump);
-  reft::write_pyreft(interventions, settings.output, settings.overwrite);
-  fmt::print("{}: {} interventions\n", settings.output, interventions.size());
-  report("not in a pyreft folder", lost);
+  if (settings.to == "easysteer") {
+    reft::write_easysteer(reft::as_pyreft(attachments), settings.output, settings.overwrite);
+    return report("not for EasySteer", reft::lost_in_pyreft(attachments, info));
+  }
+  const reft::AdapterHubBase base = names_of_base(settings);
+  if (settings.to == "adapterhub") {
+    reft::write_adapterhub(attachments, model.base()->num_layers(), base, settings.output, settings.overwrite);
+    report("not in a folder of the adapters package", reft::lost_in_adapterhub(attachments));
+  } else {
+    if (std::filesystem::exists(settings.output) && !settings.overwrite) {
+      reft::fail<reft::ConfigError>("convert", "{}: the file exists; give another, or --overwrite", settings.output);
+    }
+    reft::write_control_vectors(reft::as_control_vectors(attachments), settings.output, base.model_type);
+    report("not in control vectors", reft::lost_in_control_vectors(attachments));
+  }
+  if (!head.empty()) report("lost", {"the trained head"});
+}
+
+void convert(const Settings& settings) {
+  const AdapterFormat format = reft::adapter_format(settings.adapter);
+  const bool to_pyreft = !settings.dump.empty() || settings.to == "pyreft" || settings.to == "easysteer";
+  if (format == AdapterFormat::pyreft && to_pyreft) return rewrite_pyreft(settings);
+  Model model(format == AdapterFormat::reft ? shape_of_adapter(settings.adapter) : shape_of_base(settings, format));
+  const reft::AdapterInfo info = reft::load_any_adapter(model, settings.adapter, settings.options);
+  if (!settings.dump.empty()) return write_dump(reft::as_pyreft(model.interventions().attachments()), settings.dump);
+  if (settings.to == "reft") write_reft(settings, model, info, format);
+  else write_foreign(settings, model, info);
+  fmt::print("{}: {} interventions\n", settings.output, model.interventions().attachments().size());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Converts an adapter between reft's folder and pyreft's, or dumps its matrices; says what the new format cannot hold.");
+  CLI::App app("Converts an adapter between reft's folder and other formats, or dumps its matrices; says what the new format cannot hold.");
   Settings settings;
   reft::program::Common common;
-  std::string tie;
-  app.add_option("adapter", settings.adapter, "adapter folder, reft's or pyreft's")->required();
-  auto* output = app.add_option("output", settings.output, "folder to write");
-  auto* to = app.add_option("--to", settings.to, "format to write: pyreft or reft")->check(CLI::IsMember({"pyreft", "reft"}))->needs(output);
+  std::string tie, rule = "pyreft";
+  app.add_option("adapter", settings.adapter, "adapter: a folder of reft, pyreft or the adapters package, or a GGUF file of control vectors")->required();
+  auto* output = app.add_option("output", settings.output, "folder to write; for gguf a file");
+  auto* to = app.add_option("--to", settings.to, "format to write: reft, pyreft, adapterhub (the adapters package), easysteer, gguf (control vectors)")
+                 ->check(CLI::IsMember({"pyreft", "reft", "adapterhub", "easysteer", "gguf"}))->needs(output);
   auto* dump = app.add_option("--dump", settings.dump, "safetensors file for R, W, b, … of every intervention, dense")->excludes(to)->excludes(output);
   app.add_flag("--overwrite", settings.overwrite, "replace what is in the output folder");
-  const char* group = "What a pyreft folder does not say";
+  const char* group = "What other formats do not say";
   app.add_option("--positions", settings.options.positions, "f<n>, l<n>, all, an index or a range, joined by '+'")->group(group)
       ->check(reft::program::checked_by([](const std::string& text) { reft::Positions::parse(text); }));
   app.add_option("--tie", tie, "who shares an intervention: all positions, each group, or no position")->group(group)
       ->check(reft::program::checked_by([](const std::string& text) { reft::parse_tie(text); }));
+  app.add_option("--position-rule", rule, "how pyreft laid positions out: pyreft, or pyreft_shifted for its supervised data set")->capture_default_str()->group(group)
+      ->check(reft::program::checked_by([](const std::string& text) { reft::parse_position_rule(text); }));
   app.add_option("--base", settings.base, "model folder of the base")->group(group);
-  app.add_option("--intervention", settings.options.type, "of a trainer's folder, where the tensors do not tell")->group(group)
+  app.add_option("--intervention", settings.options.type, "its type, where the tensors do not tell")->group(group)
       ->check(reft::program::checked_by([](const std::string& name) { reft::make_intervention(name, 8, {{"rank", 1}}); }));
   app.add_option("--activation", settings.options.activation, "applied to W h + b")->capture_default_str()->group(group)
       ->check(reft::program::checked_by([](const std::string& text) { reft::activation_function(text); }));
@@ -139,10 +189,8 @@ int main(int argc, char** argv) {
   return reft::program::run(app, argc, argv, [&] {
     common.apply();
     if (!tie.empty()) settings.options.tie = reft::parse_tie(tie);
-    const bool from_pyreft =
-        !std::filesystem::exists(std::filesystem::path(settings.adapter) / reft::kAdapterConfigName) && reft::is_pyreft_folder(settings.adapter);
-    if (settings.to == "reft") write_reft(settings, from_pyreft);
-    else write_pyreft(settings, from_pyreft);
+    settings.options.position_rule = reft::parse_position_rule(rule);
+    convert(settings);
     return 0;
   });
 }

@@ -2,12 +2,15 @@
 //   tokenize --model DIR --text "Once upon a time"     prints [403,407,…]
 //   tokenize --model DIR --decode 403,407              prints the text
 //   tokenize --model DIR --lines TEXTS.jsonl           one JSON text a line; prints {"ids":[…],"text":"…"} for each
+//   tokenize --model DIR --chat chats.jsonl            conversations in the form of the model's chat template
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -22,7 +25,7 @@ namespace {
 
 struct Settings {
   std::filesystem::path model;
-  std::string text, file, decode, lines;
+  std::string text, file, decode, lines, chat;
   bool no_special = false;
 };
 
@@ -46,6 +49,9 @@ void add_flags(CLI::App& app, Settings& settings) {
                     "file with a JSON string a line; prints for each its ids and the text they stand for, special tokens left out");
   input->add_option("--decode", settings.decode, "ids to turn into text, \"1,2,3\"; special tokens are left out")
       ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
+  input->add_option("--chat", settings.chat,
+                    "conversations, one a line: [{\"role\": …, \"content\": …}, …], or {\"messages\": […]} with tools, "
+                    "add_generation_prompt and variables of the template; prints text, tokens and the assistant's parts");
   input->require_option(1);
   app.add_flag("--no-special", settings.no_special, "without the special tokens the tokenizer puts around a text");
   add_machine_flags(app);
@@ -65,6 +71,54 @@ void print_lines(const reft::Tokenizer& tokenizer, std::string_view lines, bool 
   }
 }
 
+/// A line of the file: messages alone, or with what else the template gets.
+std::pair<nlohmann::ordered_json, reft::ChatOptions> read_chat(const std::string& line) {
+  auto chat = nlohmann::ordered_json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const std::time_t now = std::time(nullptr);
+  reft::ChatOptions options{.now = *std::localtime(&now)};
+  if (!chat.is_object()) return {std::move(chat), std::move(options)};
+  const auto take = [&](const char* key) {
+    auto value = chat.value(key, nlohmann::ordered_json());
+    chat.erase(key);
+    return value;
+  };
+  auto messages = take("messages");
+  options.tools = take("tools");
+  options.add_generation_prompt = take("add_generation_prompt") == true;
+  options.variables = std::move(chat);
+  return {std::move(messages), std::move(options)};
+}
+
+/// "assistant" is null where the template does not tell which parts are the assistant's.
+void print_chat(const reft::Tokenizer& tokenizer, const std::string& line) {
+  const auto [messages, options] = read_chat(line);
+  reft::RenderedChat chat{tokenizer.chat_template().render(messages, options), {}};
+  auto parts = nlohmann::ordered_json::array();
+  try {
+    chat = tokenizer.chat_template().render_with_assistant(messages, options);
+    for (const auto& [begin, end] : chat.assistant) parts.push_back(chat.text.substr(begin, end - begin));
+  } catch (const reft::TokenizerError&) {
+    parts = nullptr;
+  }
+  const nlohmann::ordered_json object{{"text", chat.text}, {"tokens", tokenizer.encode(chat.text, false)}, {"assistant", parts}};
+  fmt::print("{}\n", object.dump());
+}
+
+void print_chats(const reft::Tokenizer& tokenizer, const std::string& path) {
+  std::ifstream file(path);
+  if (!file) reft::fail<reft::DataError>("tokenize", "{}: no such file", path);
+  int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    try {
+      print_chat(tokenizer, line);
+    } catch (const reft::TokenizerError& error) {
+      reft::fail<reft::DataError>("tokenize", "{}: line {}: {}", path, number, error.what());
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -79,6 +133,10 @@ int main(int argc, char** argv) {
     }
     if (app.count("--lines") > 0) {
       print_lines(tokenizer, reft::MappedFile::open(settings.lines)->text(), !settings.no_special);
+      return 0;
+    }
+    if (app.count("--chat") > 0) {
+      print_chats(tokenizer, settings.chat);
       return 0;
     }
     const auto file = app.count("--file") > 0 ? reft::MappedFile::open(settings.file) : nullptr;

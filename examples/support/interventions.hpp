@@ -57,7 +57,7 @@ class InterventionFlags {
     option("--phase", phase_, "prompt, decode or every; decode:8 and every:8 end after 8 decoding steps")->check(checked_by([](const std::string& text) { parse_phase(text); }));
     option("--token-ids", token_ids_, "act only where the token is one of these ids, \"13,30\"; none: on any")
         ->check(checked_by([](const std::string& text) { parse_tokens(text); }));
-    option("--position-rule", position_rule_, "paper or pyreft: how short prompts shrink the groups")
+    option("--position-rule", position_rule_, "paper, pyreft or pyreft_shifted (as its supervised data set): how short prompts shrink the groups")
         ->check(checked_by([](const std::string& text) { parse_position_rule(text); }));
     CLI::Option* config = app.add_option("--config", config_, "JSON list of interventions, for layers that differ; keys as these flags")->group(group);
     app.add_option("--init-adapter", init_adapter_, "start from an adapter, with its whole configuration")->group(group)->excludes(config);
@@ -82,11 +82,8 @@ class InterventionFlags {
   /// @throws ConfigError for contradictions and for what the model does not have.
   template <class Base>
   void attach(ReftModel<Base>& model) const {
-    if (!init_adapter_.empty() && is_pyreft_folder(init_adapter_)) {
-      attach_pyreft(model);
-    } else if (!init_adapter_.empty()) {
-      check_agreement(read_adapter_config(init_adapter_), static_cast<int>(model.base()->num_layers()));
-      load_adapter(model, init_adapter_);
+    if (!init_adapter_.empty()) {
+      attach_adapter(model);
     } else if (!config_.empty()) {
       for (const CLI::Option* option : options_) {
         if (option->count() > 0) fail<ConfigError>("--config", "{} is given too; write it into the file", option->get_name());
@@ -112,6 +109,16 @@ class InterventionFlags {
   nlohmann::json options() const {
     return {{"rank", rank_}, {"dropout", dropout_}, {"dropout_on", dropout_on_}, {"activation", activation_},
             {"projection_bias", projection_bias_}};
+  }
+
+  template <class Base>
+  void attach_adapter(ReftModel<Base>& model) const {
+    switch (adapter_format(init_adapter_)) {
+      case AdapterFormat::pyreft: return attach_pyreft(model);
+      case AdapterFormat::reft: check_agreement(read_adapter_config(init_adapter_), static_cast<int>(model.base()->num_layers())); break;
+      default: break;
+    }
+    load_any_adapter(model, init_adapter_, {.type = given("--intervention") ? type_ : ""});
   }
 
   /// What pyreft does not store comes from the flags; what it does store may not be given too.

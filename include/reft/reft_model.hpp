@@ -114,14 +114,19 @@ class ReftModel {
     return count;
   }
 
-  /// One line per intervention, then the counts.
+  /// One line per intervention: its sites and their width, form, positions, and the shapes of its parameters; then the
+  /// counts.
   std::string trainable_summary() const {
     std::string text;
     for (const Attachment& attachment : interventions_->attachments()) {
-      std::string sites;
-      for (const Site& site : attachment.sites) sites += (sites.empty() ? "" : ", ") + to_string(site);
-      text += fmt::format("{} {}  positions {}  {} parameters\n", sites, attachment.intervention->type(),
-                          attachment.positions.text(), attachment.intervention->num_parameters());
+      const InterventionBase& intervention = *attachment.intervention;
+      std::vector<std::string> sites, shapes;
+      for (const Site& site : attachment.sites) sites.push_back(to_string(site));
+      for (const auto& parameter : intervention.named_parameters()) {
+        shapes.push_back(fmt::format("{} ({})", parameter.key(), fmt::join(parameter.value().sizes(), ", ")));
+      }
+      text += fmt::format("{} ({})  {}  positions {}  {}  {} parameters\n", fmt::join(sites, ", "), intervention.hidden_size(),
+                          intervention.type(), attachment.positions.text(), fmt::join(shapes, ", "), intervention.num_parameters());
     }
     const int64_t trainable = num_trainable_parameters(), base = num_base_parameters();
     return text + fmt::format("trainable parameters: {} || base parameters: {} || trainable: {:.4f}%", trainable, base,

@@ -327,11 +327,47 @@ TEST_CASE("what reft does not know in a folder is refused by name") {
     CHECK(contains(with("rotate_layer", torch::zeros({3, 24})), "expected a rank in 1..3"));
     CHECK(contains(with("mask", torch::zeros({2})), "tensor mask has no place in a loreft"));
   }
-  SECTION("trained weights of the base") {
-    reft::save_torch_tensors(adapter / "pytorch_model.bin", {{"score.weight", torch::zeros({2, 24})}});
-    CHECK(contains(refusal(adapter), "pytorch_model.bin: it holds 1 trained tensors of the base (score.weight, …), which cannot be loaded yet"));
+  SECTION("trained weights of the base that are not of its head") {
+    reft::save_torch_tensors(adapter / "pytorch_model.bin", {{"model.norm.weight", torch::zeros({24})}});
+    Model model(reft::load_causal_lm(kGolden / "base"));
+    CHECK(contains(error_text([&] { reft::load_pyreft(model, adapter, {.positions = "f2+l2"}); }),
+                   "model.norm.weight was trained with the interventions, but it is not of the base's head, which has no tensors"));
+    CHECK(model.interventions().empty());
   }
   SECTION("no folder of interventions") { CHECK(contains(refusal(kGolden / "base"), "expected a pyreft folder, but it has no intkey_*.bin")); }
+}
+
+TEST_CASE("a trained classification head is read, kept in reft's folder and written again") {
+  const TemporaryFolder folder;
+  const auto adapter = copy_of("loreft", folder);
+  auto config = reft::read_config(kGolden / "base");
+  config.num_labels = 3;
+  const auto fresh_model = [&] {
+    reft::SequenceClassifier base(config);
+    torch::NoGradGuard no_grad;
+    for (torch::Tensor& parameter : base->parameters()) parameter.normal_(0.0, 0.02);
+    return reft::ReftModel<reft::SequenceClassifier>(base);
+  };
+  const torch::Tensor head = torch::randn({3, 24});
+  reft::save_torch_tensors(adapter / "pytorch_model.bin", {{"score.weight", head}});
+
+  auto model = fresh_model();
+  const reft::AdapterInfo info = reft::load_pyreft(model, adapter, {.positions = "f2+l2"});
+  CHECK(info.has_head);
+  CHECK(reft::head_tensors(model.base()).at("score.weight").equal(head));
+  reft::save_adapter(model, folder / "own", info);
+  auto reloaded = fresh_model();
+  CHECK(reft::load_adapter(reloaded, folder / "own").has_head);
+  CHECK(reft::head_tensors(reloaded.base()).at("score.weight").equal(head));
+  reft::write_pyreft(reft::as_pyreft(reloaded.interventions().attachments()), folder / "again", false, reft::head_tensors(reloaded.base()));
+  CHECK(reft::read_pyreft_head(folder / "again").at("score.weight").equal(head));
+
+  Model without(reft::load_causal_lm(kGolden / "base"));
+  CHECK(contains(error_text([&] { reft::load_adapter(without, folder / "own"); }), "score.weight was trained with the interventions"));
+  reft::save_torch_tensors(adapter / "pytorch_model.bin", {{"score.weight", torch::zeros({2, 24})}});
+  auto other = fresh_model();
+  CHECK(contains(error_text([&] { reft::load_pyreft(other, adapter, {.positions = "f2+l2"}); }), "score.weight: expected shape [3, 24], got [2, 24]"));
+  CHECK(other.interventions().empty());
 }
 
 TEST_CASE("what pyreft cannot hold is said") {

@@ -191,6 +191,15 @@ TEST_CASE("a padded layout is a (B, T) grid of which the first rows of each sequ
   CHECK(Layout().num_tokens() == 0);
 }
 
+TEST_CASE("with padding on the left, a sequence ends where its row ends") {
+  const Layout layout = Layout::padded({2, 4}, 4, torch::kCPU, reft::PaddingSide::left);
+  CHECK(layout.start(0) == 0);
+  CHECK(layout.first(0) == 2);
+  CHECK(layout.first(1) == 4);
+  CHECK(torch::equal(layout.position_ids(), torch::tensor({0, 0, 0, 1, 0, 1, 2, 3}, torch::kInt64)));
+  CHECK(Layout::ragged({3, 2}).first(1) == 3);
+}
+
 TEST_CASE("layouts that cannot be are refused") {
   CHECK(error_text([] { Layout::ragged({}); }) == "[reft::Layout] expected at least one sequence, got none");
   CHECK(error_text([] { Layout::ragged({3, 0}); }) == "[reft::Layout] sequence 1: expected a length >= 1, got 0");

@@ -1,5 +1,8 @@
 #include "reft/hook/positions.hpp"
 
+#include <fstream>
+#include <nlohmann/json.hpp>
+
 #include "support/catch.hpp"
 
 using reft::ConfigError;
@@ -116,6 +119,45 @@ TEST_CASE("short prompts follow the rule") {
   REQUIRE(resolve("l1", 1, PositionRule::pyreft).empty());
 }
 
+namespace {
+
+// What make_pyreft_positions.py wrote.
+nlohmann::json pyreft_positions(const char* part) {
+  std::ifstream file(REFT_SOURCE_DIR "/tests/golden/pyreft_positions.json");
+  return nlohmann::json::parse(file).at(part);
+}
+
+// The rows of pyreft's two interventions, without its sinks.
+std::vector<Rows> without_sinks(const nlohmann::json& golden) {
+  const int64_t length = golden.at("prompt_length");
+  auto rows = golden.at("rows").get<std::vector<Rows>>();
+  for (Rows& one : rows) std::erase_if(one, [&](int64_t position) { return position < 0 || position >= length; });
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("the rule of pyreft edits the rows of its get_intervention_locations") {
+  for (const nlohmann::json& golden : pyreft_positions("locations")) {
+    CAPTURE(golden.dump());
+    const auto whole = Positions::parse(golden.at("positions").get<std::string>());
+    auto parts = whole.split(golden.at("share_weights") ? Tie::all : Tie::group);
+    if (parts.size() == 1) parts = {whole, whole};  // both of pyreft's interventions get all rows, each on its own
+    for (int i = 0; i < 2; ++i) REQUIRE(parts[i].resolve(golden.at("prompt_length"), PositionRule::pyreft) == without_sinks(golden)[i]);
+  }
+}
+
+TEST_CASE("the two rules of pyreft edit the rows of its data sets") {
+  for (const nlohmann::json& golden : pyreft_positions("data_sets")) {
+    CAPTURE(golden.dump());
+    const auto name = golden.at("data_set").get<std::string>();
+    const bool shifted = name == "ReftSupervisedDataset" || name == "ReftGenerationDataset" || name == "ReftClassificationDataset";
+    const auto parts = Positions::parse(golden.at("positions").get<std::string>()).split(Tie::group);
+    const auto rule = shifted ? PositionRule::pyreft_shifted : PositionRule::pyreft;
+    REQUIRE(resolve_disjoint(parts, golden.at("prompt_length"), {rule, rule}) == without_sinks(golden));
+  }
+}
+
 TEST_CASE("indices outside the prompt are dropped and counted") {
   int64_t dropped = 0;
   REQUIRE(Positions::parse("0:4+7+-9").resolve(2, PositionRule::paper, &dropped) == Rows{0, 1});
@@ -155,7 +197,7 @@ TEST_CASE("splitting by tie keeps texts that parse back") {
 TEST_CASE("the members of a split are the whole, at every prompt length") {
   for (auto text : {"f5+l5", "l3+f2", "0:4+-3", "-4:+f3", "-5:-2+1+l1", "f3[1]+l4"}) {
     const auto whole = Positions::parse(text);
-    for (auto rule : {PositionRule::paper, PositionRule::pyreft}) {
+    for (auto rule : {PositionRule::paper, PositionRule::pyreft, PositionRule::pyreft_shifted}) {
       for (int64_t n = 0; n <= 16; ++n) {
         int64_t dropped_whole = 0, dropped_members = 0;
         const auto expected = whole.resolve(n, rule, &dropped_whole);
@@ -194,9 +236,9 @@ TEST_CASE("decoded tokens are last positions") {
 
 TEST_CASE("rules and ties by name") {
   for (auto tie : {Tie::all, Tie::group, Tie::position}) REQUIRE(reft::parse_tie(to_string(tie)) == tie);
-  for (auto rule : {PositionRule::paper, PositionRule::pyreft}) {
+  for (auto rule : {PositionRule::paper, PositionRule::pyreft, PositionRule::pyreft_shifted}) {
     REQUIRE(reft::parse_position_rule(to_string(rule)) == rule);
   }
   REQUIRE_THROWS_WITH(reft::parse_tie("none"), "[reft::parse_tie] \"none\": expected all, group or position");
-  REQUIRE_THROWS_WITH(reft::parse_position_rule(""), "[reft::parse_position_rule] \"\": expected paper or pyreft");
+  REQUIRE_THROWS_WITH(reft::parse_position_rule(""), "[reft::parse_position_rule] \"\": expected paper, pyreft or pyreft_shifted");
 }

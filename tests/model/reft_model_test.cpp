@@ -347,9 +347,9 @@ TEST_CASE("a model is a module: modes, gradients, counts and a summary") {
   for (const Tensor& parameter : model.parameters()) CHECK_FALSE(parameter.grad().defined());
 
   CHECK(model.trainable_summary() ==
-        "layers.0.block_output loreft  positions f1  130 parameters\n"
-        "layers.0.block_output loreft  positions l1  130 parameters\n"
-        "layers.1.mlp_output lobireft  positions all  99 parameters\n"
+        "layers.0.block_output (32)  loreft  positions f1  X (2, 32), W (2, 32), b (2)  130 parameters\n"
+        "layers.0.block_output (32)  loreft  positions l1  X (2, 32), W (2, 32), b (2)  130 parameters\n"
+        "layers.1.mlp_output (32)  lobireft  positions all  X (3, 32), b (3)  99 parameters\n"
         "trainable parameters: 359 || base parameters: 20192 || trainable: 1.7779%");
 }
 

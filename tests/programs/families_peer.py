@@ -2,6 +2,7 @@
 
   make WORK            random folders WORK/<family>_<number>: model/, prompt and continued (token ids), and what
                        transformers computes from them; WORK/cases lists them
+  table                prints where transformers has our components, for docs/families.md
   compare WORK         checks what our programs left there; one line a folder, exits 1 if something is off
 """
 import os
@@ -142,9 +143,43 @@ def compare_case(folder):
     return case.report(line)
 
 
+def in_words(place):
+    """A place as the table has it."""
+    if not place:
+        return "–"
+    name, part = place if isinstance(place, tuple) else (place, None)
+    words = f"into `{name[1:]}`" if name.startswith("<") else f"`{name}`"
+    part = {None: None, "query_by_head": "queries of all heads", "key_by_head": "keys of all heads", "value_by_head": "values of all heads"}.get(part, f"{part} columns")
+    return f"{words}, {part}" if part else words
+
+
+def table():
+    """One column for the families that have our components in the same places."""
+    groups = {}
+    for family in FAMILIES.values():
+        places = {component: in_words(place) for component, place in family.modules.items() if component != "base"}
+        groups.setdefault(tuple(places.items()), {})[family.config.removesuffix("Text")] = f"`{family.modules['base']}`"
+    columns = [(", ".join(sorted(names)), ", ".join(sorted(set(names.values()))), dict(places)) for places, names in groups.items()]
+    rows = {"component": [names for names, _, _ in columns], "---": ["---"] * len(columns), "base": [base for _, base, _ in columns],
+            "layers": [places["layers"] for _, _, places in columns]}
+    rows["embedding_output"] = [places["embedding"] for _, _, places in columns]
+    rows["block_input"] = ["into the layer"] * len(columns)
+    rows["block_output"] = ["the layer"] * len(columns)
+    for component in columns[0][2]:
+        if component not in ("embedding", "layers", "final_norm"):
+            rows[component] = [places[component] for _, _, places in columns]
+    rows["head_attention_value_output"] = ["a head's columns of attention_value_output"] * len(columns)
+    rows["final_norm_output"] = [places["final_norm"] for _, _, places in columns]
+    rows["logits"] = ["the model's logits"] * len(columns)
+    for component, cells in rows.items():
+        print(" ".join(["|", component, *(f"| {cell}" for cell in cells), "|"]))
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "make":
         make(sys.argv[2])
+    elif sys.argv[1] == "table":
+        table()
     else:
         with open(os.path.join(sys.argv[2], "cases")) as file:
             good = [compare_case(os.path.join(sys.argv[2], name)) for name in file.read().split()]

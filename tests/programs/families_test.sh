@@ -6,14 +6,21 @@ need "$shared/peers/requirements.txt"
 here=$(dirname "${BASH_SOURCE[0]}")
 
 python=$(peer_python) || { [ -s "$work/no-peers" ] && skip "no transformers: $(cat "$work/no-peers")"; fail "no peers"; }
+
+# The table in docs is that of the peer, which the comparison below goes by.
+diff <("$python" "$here/families_peer.py" table) <(grep '^|' "$source_dir/docs/families.md") || fail "docs/families.md is not what families_peer.py table prints"
+
 "$python" "$here/families_peer.py" make "$work"
 
 # ours CASE: what compare reads.
 ours() {
   local case=$work/$1 sites
   local activations=("$bin/activations" --threads 1 --dtype float32 --model "$case/model")
-  sites=$("${activations[@]}" --list-sites | cut -d' ' -f1 | paste -sd,)
-  "${activations[@]}" --tokens "$(<"$case/prompt")" --sites "$sites" --output "$case/ours.safetensors"
+  "${activations[@]}" --list-sites >"$case/sites"
+  sites=$(cut -d' ' -f1 "$case/sites" | paste -sd,)
+  "${activations[@]}" --tokens "$(<"$case/prompt")" --sites "$sites" --output "$case/ours.safetensors" >"$case/written"
+  # "site (T, width)" is what --list-sites says: "site width".
+  diff <(sort "$case/sites") <(sed -E 's/ \([0-9]+, ([0-9]+)\)$/ \1/' "$case/written" | sort) || fail "$1: widths differ from those of --list-sites"
   [ -e "$case/begin" ] || return 0
   "${activations[@]}" --tokens "$(<"$case/continued")" --sites logits --output "$case/ours_forced.safetensors"
   # Without an end token every continuation has its full length.

@@ -53,32 +53,41 @@ expect_error() {
   [ ! -s "$work/out" ] || { cat "$work/out" >&2; fail "something was printed on stdout: $*"; }
 }
 
-# peer_python PACKAGE...: prints a Python that has torch and transformers, and these, made once per build folder; skips
-# where pip cannot.
-# LibTorch from a Python's own packages is used again instead of being installed a second time.
-peer_python() {
-  local folder=${REFT_BUILD_DIR:-$source_dir/build/test}/peers pins=$shared/peers/requirements.txt
-  local python=$folder/bin/python log=$work/pip.log
-  local check='import numpy, safetensors, torch, transformers'
+# peer_venv NAME CHECK PACKAGE...: prints a Python in which CHECK runs, made once per build folder with those packages, and
+# those of $no_deps without what they ask for; skips where pip cannot. LibTorch from a Python's own packages is used again
+# instead of being installed a second time. Versions are the peers' own, or the two would not be comparable.
+peer_venv() {
+  local folder=${REFT_BUILD_DIR:-$source_dir/build/test}/$1 check=$2 packages=("${@:3}") log=$work/pip.log
+  local python=$folder/bin/python pip=("$folder/bin/python" -m pip --disable-pip-version-check install -q)
   mkdir -p "$folder"
   exec 9>"$folder.lock"
   flock 9
-  if ! "$python" -c "$check" 2>/dev/null; then
-    echo "installing transformers into $folder" >&2
+  if ! "$python" -c "$check" >/dev/null 2>&1; then
+    echo "installing ${packages[*]} into $folder" >&2
     python3 -m venv "$folder" >"$log" 2>&1 || skip_peers "$log"
     if [[ ${REFT_TORCH_ROOT:-} == */site-packages/torch ]]; then
       dirname "$REFT_TORCH_ROOT" >"$("$python" -c 'import site; print(site.getsitepackages()[0])')/reft_torch.pth"
     fi
-    local packages=(numpy safetensors transformers)
-    # Its version is the peers' own, or the two would not be comparable.
     "$python" -c 'import torch, sys; sys.exit(not torch.__version__.startswith("2.13."))' 2>/dev/null || packages+=(torch)
-    "$python" -m pip --disable-pip-version-check install -q -c "$pins" "${packages[@]}" >"$log" 2>&1 || skip_peers "$log"
-    "$python" -c "$check" 2>"$log" || skip_peers "$log"
+    "${pip[@]}" -c "$shared/peers/requirements.txt" "${packages[@]}" >"$log" 2>&1 || skip_peers "$log"
+    [ -z "${no_deps:-}" ] || "${pip[@]}" --no-deps $no_deps >"$log" 2>&1 || skip_peers "$log"
+    "$python" -c "$check" >"$log" 2>&1 || skip_peers "$log"
   fi
-  "$python" -m pip --disable-pip-version-check show -q "$@" transformers >/dev/null 2>&1 ||
-    "$python" -m pip --disable-pip-version-check install -q -c "$pins" "$@" >"$log" 2>&1 || skip_peers "$log"
   exec 9>&-
   echo "$python"
+}
+
+# peer_python PACKAGE...: a Python with torch and transformers, and these.
+peer_python() {
+  local modules=(numpy safetensors torch transformers "${@/#protobuf/google.protobuf}")
+  peer_venv peers "import $(IFS=,; echo "${modules[*]}")" numpy safetensors transformers "$@"
+}
+
+# pyreft and the others whose adapters are read and written; their own pins ask for far more than they import.
+pyreft_python() {
+  no_deps="pyreft==0.1.0 pyvene==0.1.8 adapters==1.3.0 gguf==0.19.0" peer_venv peers-pyreft \
+    'import adapters, gguf, pyreft, pyvene, safetensors, torch, transformers' \
+    numpy safetensors transformers accelerate peft datasets scikit-learn matplotlib
 }
 
 # package_python PACKAGE: prints a Python that can import it, installed once per build folder; skips where pip cannot.

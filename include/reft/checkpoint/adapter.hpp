@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "reft/checkpoint/trained_head.hpp"
 #include "reft/io/atomic_file.hpp"
 #include "reft/io/safetensors_torch.hpp"
 #include "reft/reft_model.hpp"
@@ -17,7 +18,8 @@ namespace reft {
 
 // Note [Adapter folder]
 // adapter_config.json says what acts where, for people and programs; adapter_model.safetensors holds the values, named
-// "interventions.<i>.<R, W, b, …>" by the place in the config's list. The config names the content hash of the tensors,
+// "interventions.<i>.<R, W, b, …>" by the place in the config's list, and a head trained with them, "head.<name>" by its
+// name in a Hugging Face file. The config names the content hash of the tensors,
 // so two files that do not belong together are noticed. Both are written to temporary names and renamed, the tensors
 // first: whoever finds the new config finds its tensors.
 
@@ -29,6 +31,7 @@ inline constexpr int kAdapterFormatVersion = 1;
 struct AdapterInfo {
   std::string base_model;       ///< name or folder of the base it was trained on
   std::string prompt_template;  ///< the wording it was trained with, "alpaca"
+  bool has_head = false;        ///< the base's head was trained too and belongs to the adapter
 };
 
 /// One entry of adapter_config.json, read and checked on its own.
@@ -112,6 +115,8 @@ inline nlohmann::ordered_json write_adapter_entry(const Attachment& attachment) 
   return json;
 }
 
+inline constexpr std::string_view kHeadPrefix = "head.";
+
 inline std::string tensor_prefix(size_t index) { return fmt::format("interventions.{}.", index); }
 
 }  // namespace detail
@@ -159,6 +164,9 @@ void save_adapter(const ReftModel<Base>& model, const std::filesystem::path& fol
     }
     entries.push_back(detail::write_adapter_entry(attachment));
   }
+  if (info.has_head) {
+    for (const auto& [name, tensor] : head_tensors(model.base())) tensors.emplace_back(std::string(detail::kHeadPrefix) + name, tensor);
+  }
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) fail<Error>("save_adapter", "{}: cannot create the folder: {}", folder.string(), error.message());
@@ -174,7 +182,16 @@ void save_adapter(const ReftModel<Base>& model, const std::filesystem::path& fol
   write_file_atomically(folder / kAdapterConfigName, config.dump(2) + "\n");
 }
 
-/// Attaches the interventions of a folder that `save_adapter` wrote.
+/// The head that was saved with an adapter, by name; valid as long as the file.
+inline std::map<std::string, torch::Tensor> read_adapter_head(const SafetensorsFile& file) {
+  std::map<std::string, torch::Tensor> head;
+  for (const auto& [name, view] : file.tensors()) {
+    if (name.starts_with(detail::kHeadPrefix)) head[name.substr(detail::kHeadPrefix.size())] = as_tensor(view);
+  }
+  return head;
+}
+
+/// Attaches the interventions of a folder that `save_adapter` wrote, and fills the base's head if one was saved with them.
 /// @return what the adapter remembers of its base.
 /// @throws CheckpointError for missing, damaged or mismatched files, or an adapter of another base. The model is then
 ///   as it was.
@@ -199,6 +216,9 @@ AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& fo
   }
   std::vector<Attachment> attachments;
   std::set<std::string> used;
+  const auto head = read_adapter_head(file);
+  for (const auto& [name, tensor] : head) used.insert(std::string(detail::kHeadPrefix) + name);
+  if (!head.empty()) check_head(model.base(), head, folder);
   for (size_t i = 0; i < config.interventions.size(); ++i) {
     const AdapterEntry& entry = config.interventions[i];
     std::map<std::string, torch::Tensor> tensors;
@@ -221,7 +241,10 @@ AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& fo
     if (!used.contains(name)) detail::refuse_adapter("tensor {} belongs to none of its {} interventions", name, config.interventions.size());
   }
   for (Attachment& attachment : attachments) model.attach(std::move(attachment));
-  return config.info;
+  if (!head.empty()) fill_head(model.base(), head);
+  AdapterInfo info = config.info;
+  info.has_head = !head.empty();
+  return info;
 }
 
 }  // namespace reft

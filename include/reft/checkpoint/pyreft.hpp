@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "reft/checkpoint/adapter.hpp"
 #include "reft/checkpoint/pyreft_reader.hpp"
+#include "reft/checkpoint/trained_head.hpp"
 #include "reft/reft_model.hpp"
 
 namespace reft {
@@ -33,11 +35,12 @@ inline std::vector<Attachment> attach_pyreft_site(const std::filesystem::path& f
 
 }  // namespace detail
 
-/// Attaches the interventions of a pyreft folder, acting on the prompt as pyreft's scripts have them.
+/// Attaches the interventions of a pyreft folder, acting on the prompt as pyreft's scripts have them, and fills the base's
+/// head if one was trained with them.   @return whether one was; pyreft remembers nothing else of the base.
 /// @throws ConfigError without positions, or where they do not fit the number of interventions of a site; CheckpointError
-///   as `read_pyreft`, or for a layer or width the base does not have. The model is then as it was.
+///   as `read_pyreft`, or for a layer, width or head the base does not have. The model is then as it was.
 template <class Base>
-void load_pyreft(ReftModel<Base>& model, const std::filesystem::path& folder, const PyreftOptions& options) {
+AdapterInfo load_pyreft(ReftModel<Base>& model, const std::filesystem::path& folder, const PyreftOptions& options) {
   if (options.positions.empty()) {
     fail<ConfigError>("load_pyreft", "{}: a pyreft folder does not say where it acts; give the positions, as in --positions f1+l1", folder.string());
   }
@@ -58,7 +61,13 @@ void load_pyreft(ReftModel<Base>& model, const std::filesystem::path& folder, co
     for (Attachment& attachment : detail::attach_pyreft_site(folder, here, options)) attachments.push_back(std::move(attachment));
   }
   for (const Attachment& attachment : attachments) model.interventions().check(attachment);
+  const auto head = read_pyreft_head(folder);
+  if (!head.empty()) {
+    check_head(model.base(), head, folder);
+    fill_head(model.base(), head);
+  }
   for (Attachment& attachment : attachments) model.attach(std::move(attachment));
+  return {.has_head = !head.empty()};
 }
 
 }  // namespace reft

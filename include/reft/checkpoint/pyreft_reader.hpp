@@ -214,22 +214,18 @@ inline std::filesystem::path pyreft_folder(const std::filesystem::path& folder) 
   return find_pyreft_files(folder).empty() && std::filesystem::is_directory(inner) ? inner : folder;
 }
 
-/// What was trained of the base is not read; leaving it out in silence would give another function.
-inline void check_base_untouched(const std::filesystem::path& folder) {
-  const auto path = folder / "pytorch_model.bin";
-  if (!std::filesystem::exists(path)) return;
-  const TorchZipFile file = TorchZipFile::open(path);
-  if (!file.tensors().empty()) {
-    refuse_pyreft(path, "it holds {} trained tensors of the base ({}, …), which cannot be loaded yet", file.tensors().size(),
-                  file.tensors().begin()->first);
-  }
-}
-
 }  // namespace detail
 
 /// True for a folder with intkey_*.bin files, or a trainer's checkpoint around one.
 inline bool is_pyreft_folder(const std::filesystem::path& folder) {
   return !detail::find_pyreft_files(detail::pyreft_folder(folder)).empty();
+}
+
+/// What pyreft's trainer saved of the base, by name: a classification head; empty where nothing of it was trained.
+/// @throws CheckpointError for a damaged file.
+inline std::map<std::string, torch::Tensor> read_pyreft_head(const std::filesystem::path& outer) {
+  const auto path = detail::pyreft_folder(outer) / "pytorch_model.bin";
+  return std::filesystem::exists(path) ? load_torch_tensors(path) : std::map<std::string, torch::Tensor>{};
 }
 
 /// The interventions of a pyreft folder, in its order; see Note [pyreft folders].
@@ -239,7 +235,6 @@ inline std::vector<PyreftIntervention> read_pyreft(const std::filesystem::path& 
   const auto folder = detail::pyreft_folder(outer);
   auto files = detail::find_pyreft_files(folder);
   if (files.empty()) detail::refuse_pyreft(folder, "expected a pyreft folder, but it has no intkey_*.bin");
-  detail::check_base_untouched(folder);
   std::vector<detail::PyreftRow> rows;
   if (std::filesystem::exists(folder / "config.json")) {
     rows = detail::read_pyreft_config(folder / "config.json");

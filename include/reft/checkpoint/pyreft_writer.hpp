@@ -50,7 +50,8 @@ inline std::vector<std::string> lost_in_pyreft(const std::vector<Attachment>& at
     const nlohmann::json options = attachment.intervention->options();
     const std::string_view type = attachment.intervention->type();
     add(fmt::format("positions {}, tied by {}", attachment.expression, to_string(attachment.tie)));
-    if (attachment.position_rule != PositionRule::pyreft) add("position rule paper: pyreft shortens suffixes of odd short prompts by one more");
+    if (attachment.position_rule == PositionRule::paper) add("position rule paper: pyreft shortens suffixes of odd short prompts by one more");
+    if (attachment.position_rule == PositionRule::pyreft_shifted) add("position rule pyreft_shifted: tell pyreft that the prompt is one token shorter");
     if (attachment.phase != Phase::prompt) add(fmt::format("phase {}: pass it to pyreft's generate", to_string(attachment.phase)));
     if (!attachment.token_ids.empty()) add(fmt::format("token ids {}: pyreft edits whatever token is there", fmt::join(attachment.token_ids, ", ")));
     if (options.value("activation", "linear") != "linear") add(fmt::format("activation {}", options["activation"].get<std::string>()));
@@ -106,13 +107,16 @@ inline nlohmann::json pyreft_config(const std::vector<PyreftIntervention>& inter
 }  // namespace detail
 
 /// Writes a folder that `pyreft.ReftModel.load` opens, whole or not at all.
+/// @param head  tensors of the base that were trained with the interventions, by their names in the base.
 /// @throws ConfigError if there is nothing to write, or the folder is not empty and `overwrite` is false.
-inline void write_pyreft(const std::vector<PyreftIntervention>& interventions, const std::filesystem::path& folder, bool overwrite = false) {
+inline void write_pyreft(const std::vector<PyreftIntervention>& interventions, const std::filesystem::path& folder, bool overwrite = false,
+                         const std::map<std::string, torch::Tensor>& head = {}) {
   if (interventions.empty()) fail<ConfigError>("write_pyreft", "{}: there is no intervention to write", folder.string());
   AtomicFolder written(folder, overwrite);
   for (const auto& [key, intervention] : interventions) {
     save_torch_tensors(written.path() / fmt::format("intkey_{}.bin", to_string(key)), detail::pyreft_state_dict(*intervention));
   }
+  if (!head.empty()) save_torch_tensors(written.path() / "pytorch_model.bin", head);
   write_file_atomically(written.path() / "config.json", detail::pyreft_config(interventions).dump(2) + "\n");
   written.commit();
 }

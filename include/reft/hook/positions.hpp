@@ -16,13 +16,19 @@ namespace reft {
 
 /// How prefix and suffix groups shrink on a prompt of n tokens that is too short for them.
 /// paper:  p <- min(p, n/2),  s <- min(s, (n+1)/2)      (integer division: the two never meet)
-/// pyreft: p <- min(p, n/2),  s <- min(s, n/2)          (its `get_intervention_locations`, without its sinks)
-enum class PositionRule { paper, pyreft };
+/// pyreft: p <- min(p, n/2),  s <- min(s, n/2)          (its `get_intervention_locations`)
+/// pyreft_shifted: pyreft's on the prompt without its last token, as ReftSupervisedDataset, ReftGenerationDataset and
+///   ReftClassificationDataset have it; ReftPreferenceDataset and make_multiple_position_… have `pyreft`.
+/// What pyreft fills up with sinks is left out here. The pad token before each row, where most of its sinks are, is never
+/// seen by another token; make_multiple_position_… edits the first answer token instead, once for every slot left over.
+enum class PositionRule { paper, pyreft, pyreft_shifted };
 
 /// Which positions share one intervention: all of them, those of one term, or none.
 enum class Tie { all, group, position };
 
-inline std::string_view to_string(PositionRule rule) { return rule == PositionRule::paper ? "paper" : "pyreft"; }
+inline std::string_view to_string(PositionRule rule) {
+  return rule == PositionRule::paper ? "paper" : rule == PositionRule::pyreft ? "pyreft" : "pyreft_shifted";
+}
 
 inline std::string_view to_string(Tie tie) {
   return tie == Tie::all ? "all" : tie == Tie::group ? "group" : "position";
@@ -30,10 +36,10 @@ inline std::string_view to_string(Tie tie) {
 
 /// @throws ConfigError.
 inline PositionRule parse_position_rule(std::string_view text) {
-  for (auto rule : {PositionRule::paper, PositionRule::pyreft}) {
+  for (auto rule : {PositionRule::paper, PositionRule::pyreft, PositionRule::pyreft_shifted}) {
     if (text == to_string(rule)) return rule;
   }
-  fail<ConfigError>("parse_position_rule", "\"{}\": expected paper or pyreft", text);
+  fail<ConfigError>("parse_position_rule", "\"{}\": expected paper, pyreft or pyreft_shifted", text);
 }
 
 /// @throws ConfigError.
@@ -95,6 +101,7 @@ struct Span {
 /// The positions a term means on a prompt of n tokens, after the rule's cap.
 inline Span span_of(const PositionTerm& term, int64_t n, PositionRule rule) {
   using Kind = PositionTerm::Kind;
+  if (rule == PositionRule::pyreft_shifted) n = std::max<int64_t>(n - 1, 0);
   const auto absolute = [&](int64_t index) { return index < 0 ? n + index : index; };
   Span whole, kept;
   switch (term.kind) {

@@ -200,7 +200,7 @@ class AttachedInterventions : public torch::nn::Module {
   template <class Add>
   static void add_prompt_rows(const Layout& layout, const EditedSequence& sequence, const Attachments& here,
                               std::span<const int64_t> token_ids, Add add) {
-    const int64_t i = sequence.sequence, past = layout.past_length(i), shift = layout.start(i) - past;
+    const int64_t i = sequence.sequence, past = layout.past_length(i), shift = layout.first(i) - past;
     const int64_t end = std::min(past + layout.length(i), sequence.prompt_length);
     std::vector<size_t> acting;
     std::vector<Positions> parts;
@@ -226,7 +226,7 @@ class AttachedInterventions : public torch::nn::Module {
   template <class Add>
   static void add_decode_rows(const Layout& layout, const EditedSequence& sequence, const Attachments& here,
                               std::span<const int64_t> token_ids, Add add) {
-    const int64_t i = sequence.sequence, past = layout.past_length(i), shift = layout.start(i) - past;
+    const int64_t i = sequence.sequence, past = layout.past_length(i), shift = layout.first(i) - past;
     for (int64_t position = std::max(past, sequence.prompt_length); position < past + layout.length(i); ++position) {
       for (size_t j = 0; j < here.size(); ++j) {
         const Attachment& attachment = *here[j];

@@ -1,14 +1,17 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "reft/error.hpp"
+#include "reft/io/mapped_file.hpp"
 
 namespace reft::detail {
 
@@ -88,6 +91,29 @@ class JsonNode {
   std::string path_;            // "folder/tokenizer.json: model.vocab"
   std::string_view separator_;  // between the path and the key of a member
 };
+
+/// The content of a file. @throws TokenizerError if it cannot be read.
+inline std::string read_tokenizer_file(const std::filesystem::path& path) {
+  try {
+    return std::string(MappedFile::open(path)->text());
+  } catch (const CheckpointError& error) {
+    throw TokenizerError(error.what());
+  }
+}
+
+inline nlohmann::json parse_tokenizer_file(const std::filesystem::path& path) {
+  try {
+    return nlohmann::json::parse(read_tokenizer_file(path));
+  } catch (const nlohmann::json::exception&) {
+    fail<TokenizerError>("load_tokenizer", "{}: expected JSON, got something else or a part of it", path.string());
+  }
+}
+
+/// A file of the folder that may be missing: then an empty object.
+inline nlohmann::json parse_optional_file(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::exists(path, ignored) ? parse_tokenizer_file(path) : nlohmann::json::object();
+}
 
 /// One row of a table of constructs: the "type" in the file and what builds it.
 template <class Product>

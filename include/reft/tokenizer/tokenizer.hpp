@@ -13,7 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "reft/io/mapped_file.hpp"
+#include "reft/tokenizer/chat_template.hpp"
+#include "reft/tokenizer/chat_template_files.hpp"
+#include "reft/tokenizer/json_node.hpp"
 #include "reft/tokenizer/pipeline.hpp"
 #include "reft/tokenizer/tokenizer_config.hpp"
 #include "reft/tokenizer/tokenizer_json.hpp"
@@ -45,9 +47,10 @@ class TokenizerInterface {
 /// Text to token ids and back. A handle: copies share one immutable tokenizer, which many threads may use at once.
 class Tokenizer {
  public:
-  /// @throws TokenizerError for a null pointer.
-  explicit Tokenizer(std::shared_ptr<const TokenizerInterface> implementation)
-      : implementation_(std::move(implementation)) {
+  /// @param chat_template  null where there is none.   @throws TokenizerError for a null implementation.
+  explicit Tokenizer(std::shared_ptr<const TokenizerInterface> implementation,
+                     std::shared_ptr<const ChatTemplate> chat_template = nullptr)
+      : implementation_(std::move(implementation)), chat_template_(std::move(chat_template)) {
     if (!implementation_) fail<TokenizerError>("Tokenizer", "expected an implementation, got a null pointer");
   }
 
@@ -78,8 +81,17 @@ class Tokenizer {
   std::optional<int64_t> pad_token_id() const { return implementation_->special_tokens().pad; }
   std::optional<int64_t> unk_token_id() const { return implementation_->special_tokens().unk; }
 
+  bool has_chat_template() const { return chat_template_ != nullptr; }
+  /// How the model was trained to read conversations. Encode its text without special tokens.
+  /// @throws TokenizerError where the model's folder has none.
+  const ChatTemplate& chat_template() const {
+    if (!chat_template_) fail<TokenizerError>("Tokenizer", "this tokenizer comes without a chat template");
+    return *chat_template_;
+  }
+
  private:
   std::shared_ptr<const TokenizerInterface> implementation_;
+  std::shared_ptr<const ChatTemplate> chat_template_;
 };
 
 /// Decodes ids as they come; what it hands out never ends within a UTF-8 character.
@@ -181,25 +193,10 @@ class PipelineTokenizer : public TokenizerInterface {
   Pipeline pipeline_;
 };
 
-inline nlohmann::json parse_tokenizer_file(const std::filesystem::path& path) {
-  try {
-    return nlohmann::json::parse(MappedFile::open(path)->text());
-  } catch (const nlohmann::json::exception&) {
-    fail<TokenizerError>("load_tokenizer", "{}: expected JSON, got something else or a part of it", path.string());
-  } catch (const CheckpointError& error) {
-    throw TokenizerError(error.what());
-  }
-}
-
-/// A file of the folder that may be missing: then an empty object.
-inline nlohmann::json parse_optional_file(const std::filesystem::path& path) {
-  std::error_code ignored;
-  return std::filesystem::exists(path, ignored) ? parse_tokenizer_file(path) : nlohmann::json::object();
-}
-
 }  // namespace detail
 
-/// Reads `folder`/tokenizer.json and what is beside it of tokenizer_config.json, special_tokens_map.json, config.json.
+/// Reads `folder`/tokenizer.json and what is beside it of tokenizer_config.json, special_tokens_map.json, config.json,
+/// chat_template.jinja.
 /// @throws TokenizerError naming file and place, for what is missing, malformed or not supported.
 inline Tokenizer load_tokenizer(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "tokenizer.json";
@@ -216,11 +213,11 @@ inline Tokenizer load_tokenizer(const std::filesystem::path& folder) {
   const auto node = [&](const nlohmann::json& value, const char* name) {
     return detail::JsonNode(value, (folder / name).string());
   };
+  const auto config_node = node(config, "tokenizer_config.json"), map_node = node(map, "special_tokens_map.json");
   detail::Pipeline pipeline = detail::read_pipeline(
-      node(file, "tokenizer.json"),
-      detail::read_tokenizer_config(node(config, "tokenizer_config.json"), node(map, "special_tokens_map.json"),
-                                    node(model, "config.json")));
-  return Tokenizer(std::make_shared<detail::PipelineTokenizer>(std::move(pipeline)));
+      node(file, "tokenizer.json"), detail::read_tokenizer_config(config_node, map_node, node(model, "config.json")));
+  return Tokenizer(std::make_shared<detail::PipelineTokenizer>(std::move(pipeline)),
+                   detail::find_chat_template(folder, config_node, map_node));
 }
 
 }  // namespace reft

@@ -92,6 +92,12 @@ inline std::optional<std::string> read_special_token(const JsonNode& node, std::
   return text.empty() ? std::nullopt : std::optional(std::move(text));
 }
 
+/// The map is older: it counts where the configuration does not list the added tokens.
+inline std::optional<std::string> read_special_token(const JsonNode& config, const JsonNode& map, std::string_view key) {
+  const auto text = config.has("added_tokens_decoder") ? std::nullopt : read_special_token(map, key);
+  return text ? text : read_special_token(config, key);
+}
+
 /// An id, or the first of several.
 inline std::optional<int64_t> read_token_id(const JsonNode& node, std::string_view key) {
   if (!node.has(key)) return std::nullopt;
@@ -106,19 +112,13 @@ inline std::optional<int64_t> read_token_id(const JsonNode& node, std::string_vi
 /// @throws TokenizerError naming the place, for what is malformed.
 inline TokenizerConfig read_tokenizer_config(const JsonNode& config, const JsonNode& map, const JsonNode& model) {
   TokenizerConfig result;
-  // The map is older: it counts where the configuration does not list the added tokens.
-  const bool has_decoder = config.has("added_tokens_decoder");
-  const auto token = [&](std::string_view key) {
-    const auto text = has_decoder ? std::nullopt : read_special_token(map, key);
-    return text ? text : read_special_token(config, key);
-  };
-  result.bos_token = token("bos_token");
-  result.eos_token = token("eos_token");
-  result.pad_token = token("pad_token");
-  result.unk_token = token("unk_token");
+  result.bos_token = read_special_token(config, map, "bos_token");
+  result.eos_token = read_special_token(config, map, "eos_token");
+  result.pad_token = read_special_token(config, map, "pad_token");
+  result.unk_token = read_special_token(config, map, "unk_token");
   result.bos_token_id = read_token_id(model, "bos_token_id");
   result.eos_token_id = read_token_id(model, "eos_token_id");
-  if (has_decoder) result.added_tokens = read_added_tokens_decoder(config.at("added_tokens_decoder"));
+  if (config.has("added_tokens_decoder")) result.added_tokens = read_added_tokens_decoder(config.at("added_tokens_decoder"));
   if (!config.value().empty()) result.add_prefix_space = config.boolean("add_prefix_space", false);
   result.ends = read_ends(config);
   return result;

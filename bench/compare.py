@@ -1,0 +1,154 @@
+"""Runs reft_bench and the peers' pyreft_bench.py in turn and writes the ratios; see compare.sh.
+
+A row counts only where both sides' losses agree: their means over the run within 0.05. Memory is the peak above what was
+there once the weights were loaded; a start is the wall time of a whole process that takes one training step.
+"""
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SHAPES = {  # hidden, layers, heads, key and value heads, feed-forward, vocabulary
+    "b": (256, 8, 8, 8, 688, 4096),
+    "c": (768, 12, 12, 12, 2048, 32000),
+    "d": (2048, 4, 16, 16, 5504, 32000),
+}
+
+# name, shape, flags, figure, lower is better, most that it may be (or least, where higher is better), effort
+ROWS = [
+    ("a, real lengths: step", "a", "--data ALPACA --steps 8 --batch 8", "step_s", 0.40, "quick"),
+    ("a, equal lengths: step", "a", "--batch 8 --seq 128", "step_s", 0.75, "quick"),
+    ("b, equal lengths: step", "b", "--batch 8 --seq 128", "step_s", 0.75, "quick"),
+    ("e, few-shot (d, 2 x 32): step", "d", "--batch 2 --seq 32 --steps 3 --warmup 1", "step_s", 0.45, "quick"),
+    ("c, real lengths: step", "c", "--data ALPACA --tokenizer PHI3 --steps 3 --warmup 1 --batch 8", "step_s", 0.50, "full"),
+    ("c, equal lengths: step", "c", "--batch 8 --seq 256 --steps 2 --warmup 1", "step_s", 0.75, "full"),
+    ("d, equal lengths: step", "d", "--batch 4 --seq 256 --steps 2 --warmup 1", "step_s", 0.75, "full"),
+    ("c, real lengths: peak memory", "c", "--data ALPACA --tokenizer PHI3 --steps 3 --warmup 1 --batch 8", "memory_mb", 0.35, "full"),
+    ("a: time to first token", "a", "--mode generate", "prefill_s", 0.60, "quick"),
+    ("b: time to first token", "b", "--mode generate", "prefill_s", 0.60, "quick"),
+    ("c: time to first token", "c", "--mode generate", "prefill_s", 0.60, "full"),
+    ("d: time to first token", "d", "--mode generate", "prefill_s", 0.60, "full"),
+    ("a: decode", "a", "--mode generate", "decode_tok_s", 4.0, "quick"),
+    ("b: decode", "b", "--mode generate", "decode_tok_s", 2.0, "quick"),
+    ("c: decode", "c", "--mode generate", "decode_tok_s", 1.15, "full"),
+    ("a: process start to first step", "a", "--warmup 0 --steps 1 --batch 8 --seq 128", "process_s", 0.10, "quick"),
+]
+HIGHER_IS_BETTER = {"decode_tok_s"}
+
+
+def run(command, environment=None):
+    begin = time.perf_counter()
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
+    result = json.loads(done.stdout.strip().splitlines()[-1])
+    result["process_s"] = time.perf_counter() - begin
+    if "rss_model_mb" in result:
+        result["memory_mb"] = result["peak_rss_mb"] - result["rss_model_mb"]
+    return result
+
+
+def once(side, options, model, flags):
+    """One process of one side."""
+    common = ["--model", model, "--rank", 4, "--positions", "f1+l1", "--threads", options.threads, *flags]
+    environment = {"OMP_NUM_THREADS": str(options.threads)}
+    if side == "reft":
+        mode = [] if "--mode" in flags else ["--mode", "train"]
+        return run([os.path.join(options.bin, "reft_bench"), *common, *mode], environment)
+    generates = "--mode" in flags
+    theirs = [flag for flag in common if flag not in ("--mode", "generate")]
+    if "--warmup" in flags and flags[flags.index("--warmup") + 1] == "0":  # it wants a step to warm up with; that is the first
+        theirs[theirs.index("--warmup") + 1], theirs[theirs.index("--steps") + 1] = "1", "0"
+        return first_step_of_pyreft(options, theirs, environment)
+    return run([sys.executable, os.path.join(options.shared, "peers", "pyreft_bench.py"), *theirs, "--child", "--methods",
+                "gen-pyreft" if generates else "pyreft"], environment)
+
+
+def first_step_of_pyreft(options, flags, environment):
+    """A whole process that takes one step; its figures need a step that is measured, so it takes a second one and is charged for
+    the first."""
+    flags[flags.index("--steps") + 1] = "1"
+    result = run([sys.executable, os.path.join(options.shared, "peers", "pyreft_bench.py"), *flags, "--child", "--methods", "pyreft"], environment)
+    result["process_s"] -= result["step_s"]
+    return result
+
+
+def make_models(options, work):
+    models = {"a": os.path.join(options.shared, "assets", "models", "tinystories656k_hf")}
+    for name, (hidden, layers, heads, kv_heads, inter, vocab) in SHAPES.items():
+        if not any(row[1] == name and (options.effort == "full" or row[5] == "quick") for row in ROWS):
+            continue
+        models[name] = os.path.join(work, name)
+        subprocess.run([sys.executable, os.path.join(options.shared, "peers", "pyreft_ref.py"), "random-model", "--arch", "llama", "--out", models[name],
+                        "--hidden", str(hidden), "--layers", str(layers), "--heads", str(heads), "--kv-heads", str(kv_heads),
+                        "--inter", str(inter), "--vocab", str(vocab)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return models
+
+
+def losses_agree(ours, theirs):
+    if "losses" not in ours or "losses" not in theirs:
+        return True  # random rows of each side's own generator: both see log V, which loss0 shows
+    return abs(statistics.mean(ours["losses"]) - statistics.mean(theirs["losses"])) < 0.05
+
+
+def measure(options, models, row, cache):
+    name, shape, text, figure, target, _ = row
+    assets = os.path.join(options.shared, "assets")
+    flags = text.replace("ALPACA", os.path.join(assets, "datasets/alpaca/llamafactory_alpaca_en_demo.json")).replace(
+        "PHI3", os.path.join(assets, "tokenizers/phi3")).split()
+    if (shape, text) not in cache:
+        found = {"reft": [], "pyreft": []}
+        for round_number in range(options.rounds):
+            for side in (("reft", "pyreft"), ("pyreft", "reft"))[round_number % 2]:
+                found[side].append(once(side, options, models[shape], flags))
+                print(".", end="", flush=True, file=sys.stderr)
+        cache[(shape, text)] = found
+    found = cache[(shape, text)]
+    ours, theirs = (statistics.median(result[figure] for result in found[side]) for side in ("reft", "pyreft"))
+    ratio = ours / theirs
+    met = ratio >= target if figure in HIGHER_IS_BETTER else ratio <= target
+    agree = all(losses_agree(a, b) for a, b in zip(found["reft"], found["pyreft"]))
+    return {"row": name, "figure": figure, "reft": ours, "pyreft": theirs, "ratio": ratio, "target": target, "met": met, "losses_agree": agree,
+            "rounds": {side: [result[figure] for result in found[side]] for side in found}}
+
+
+def table(rows):
+    lines = ["| what | reft | pyreft | reft / pyreft | target | |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        bound = ("≥" if row["figure"] in HIGHER_IS_BETTER else "≤") + f" {row['target']}"
+        verdict = "losses differ" if not row["losses_agree"] else "met" if row["met"] else "**not met**"
+        lines.append(f"| {row['row']} | {row['reft']:.4g} | {row['pyreft']:.4g} | {row['ratio']:.2f} | {bound} | {verdict} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--effort", choices=["quick", "full"], required=True)
+    for name in ("bin", "shared", "output"):
+        parser.add_argument("--" + name, required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="rows whose name holds this")
+    options = parser.parse_args()
+    rows, cache = [], {}
+    with tempfile.TemporaryDirectory() as work:
+        models = make_models(options, work)
+        for row in ROWS:
+            if (options.effort == "full" or row[5] == "quick") and options.only in row[0]:
+                rows.append(measure(options, models, row, cache))
+    import torch
+    result = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": options.threads, "rounds": options.rounds,
+              "rows": rows}
+    with open(options.output + ".json", "w") as file:
+        json.dump(result, file, indent=1)
+    with open(options.output + ".md", "w") as file:
+        file.write(table(rows) + "\n")
+    print("\n" + table(rows))
+
+
+main()
