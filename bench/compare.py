@@ -26,6 +26,9 @@ ROWS = [
     ("b, equal lengths: step", "b", "--batch 8 --seq 128", "step_s", 0.75, "quick"),
     ("e, few-shot (d, 2 x 32): step", "d", "--batch 2 --seq 32 --steps 3 --warmup 1", "step_s", 0.45, "quick"),
     ("c, real lengths: step", "c", "--data ALPACA --tokenizer PHI3 --steps 3 --warmup 1 --batch 8", "step_s", 0.50, "full"),
+    ("c, real lengths, layer 6 only, from epoch 2: step", "c",
+     "--data ALPACA --tokenizer PHI3 --steps 3 --warmup 1 --batch 8 --reft-layers 6 --trunk-cache", "step_s", 0.36, "full"),
+    ("a, real lengths, layer 1 only, from epoch 2: step", "a", "--data ALPACA --steps 8 --batch 8 --reft-layers 1 --trunk-cache", "step_s", 0.36, "quick"),
     ("c, equal lengths: step", "c", "--batch 8 --seq 256 --steps 2 --warmup 1", "step_s", 0.75, "full"),
     ("d, equal lengths: step", "d", "--batch 4 --seq 256 --steps 2 --warmup 1", "step_s", 0.75, "full"),
     ("c, real lengths: peak memory", "c", "--data ALPACA --tokenizer PHI3 --steps 3 --warmup 1 --batch 8", "memory_mb", 0.35, "full"),
@@ -61,7 +64,7 @@ def once(side, options, model, flags):
         mode = [] if "--mode" in flags else ["--mode", "train"]
         return run([os.path.join(options.bin, "reft_bench"), *common, *mode], environment)
     generates = "--mode" in flags
-    theirs = [flag for flag in common if flag not in ("--mode", "generate")]
+    theirs = [flag for flag in common if flag not in ("--mode", "generate", "--trunk-cache")]
     if "--warmup" in flags and flags[flags.index("--warmup") + 1] == "0":  # it wants a step to warm up with; that is the first
         theirs[theirs.index("--warmup") + 1], theirs[theirs.index("--steps") + 1] = "1", "0"
         return first_step_of_pyreft(options, theirs, environment)

@@ -175,3 +175,4 @@
 #include "reft/train/tensorboard.hpp"
 #include "reft/train/trainer.hpp"
 #include "reft/train/training_state.hpp"
+#include "reft/train/trunk_cache.hpp"

@@ -47,6 +47,15 @@ class ForwardContext {
     return actions_.contains(site) || captured_.contains(site);
   }
 
+  /// Begins the forward after the first `num_blocks` blocks.   @param h  (N, D) what the last of them gives, before anything
+  /// acts at its output.
+  void begin_after(int64_t num_blocks, torch::Tensor h) {
+    skipped_blocks_ = num_blocks;
+    begin_ = std::move(h);
+  }
+  int64_t num_skipped_blocks() const { return skipped_blocks_; }
+  const torch::Tensor& begin() const { return begin_; }
+
   torch::Tensor apply_actions(const Site& site, torch::Tensor h, Columns columns) const {
     if (const auto found = actions_.find(site); found != actions_.end()) {
       for (const Action& action : found->second) h = action(std::move(h), columns);
@@ -64,6 +73,8 @@ class ForwardContext {
   void mark(const Site& site) { component_mask_ |= 1u << static_cast<int>(site.component); }
 
   Layout layout_;
+  int64_t skipped_blocks_ = 0;
+  torch::Tensor begin_;  // (N, D), or undefined: from the embedding on
   std::map<Site, std::vector<Action>> actions_;
   mutable std::map<Site, torch::Tensor> captured_;  // filled during the forward that owns this context
   uint32_t component_mask_ = 0;                     // one bit per component in use: the cheap first test

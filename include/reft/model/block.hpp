@@ -39,6 +39,9 @@ class Block : public torch::nn::Module {
     return output_(std::move(h), inputs.context);
   }
 
+  /// What acts at the block's output, on an output that was computed before.
+  torch::Tensor output(torch::Tensor h, const ForwardContext& context) const { return output_(std::move(h), context); }
+
   std::vector<WeightSlot> weight_slots() const {
     const WeightNames& names = config_.weights;
     const std::string prefix = std::string(names.base) + std::string(names.layers) + std::to_string(layer_) + ".";

@@ -114,11 +114,35 @@ class TransformerImpl : public torch::nn::Module {
     check_shape(model_name(), "input_ids", input_ids, {layout.num_tokens()});
     if (layout.is_padded()) fail<ShapeError>(model_name(), "expected a ragged layout; padding is never computed here");
     if (cache != nullptr) cache->check_room(layout);
-    torch::Tensor h = embedding_output_(embedded(input_ids, token_types, layout), context);
+    if (cache != nullptr && context.num_skipped_blocks() > 0) fail<ConfigError>(model_name(), "a forward that skips blocks cannot fill a cache");
+    const auto first = static_cast<size_t>(context.num_skipped_blocks());
+    torch::Tensor h = first == 0 ? embedding_output_(embedded(input_ids, token_types, layout), context)
+                                 : blocks_.at(first - 1)->output(context.begin(), context);
     const BlockInputs inputs{context, global_rotary(layout), local_rotary(layout), cache};
-    for (const auto& block : blocks_) h = block->forward(std::move(h), inputs);
+    for (size_t i = first; i < blocks_.size(); ++i) h = blocks_[i]->forward(std::move(h), inputs);
     if (cache != nullptr) cache->advance(layout);
     return h;
+  }
+
+  /// What the first `num_blocks` blocks give before anything acts at the last one's output: where a forward may begin again
+  /// (`ForwardContext::begin_after`).   @return (N, D), without a graph.
+  torch::Tensor trunk(const torch::Tensor& input_ids, const Layout& layout, int64_t num_blocks) const {
+    torch::NoGradGuard no_grad;
+    const ForwardContext plain(layout);
+    const BlockInputs inputs{plain, global_rotary(layout), local_rotary(layout), nullptr};
+    torch::Tensor h = embedded(input_ids, {}, layout);
+    for (int64_t i = 0; i < num_blocks; ++i) h = blocks_.at(static_cast<size_t>(i))->forward(std::move(h), inputs);
+    return h;
+  }
+
+  /// Whether a user's hook waits in the first `num_blocks` blocks, or before them.
+  bool has_hooks_below(int64_t num_blocks) const {
+    const ForwardContext nothing{Layout()};
+    const std::vector<Site> all = sites();
+    return embedding_output_.is_active(nothing) || std::any_of(all.begin(), all.end(), [&](const Site& site) {
+      const bool at_begin = site.layer == static_cast<int>(num_blocks) - 1 && site.component == Component::block_output;
+      return site.layer && *site.layer < num_blocks && !at_begin && blocks_[*site.layer]->hook_point(site)->is_active(nothing);
+    });
   }
 
   /// Final norm of some rows; where the family has none, the rows as the last block returns them.

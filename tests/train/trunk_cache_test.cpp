@@ -1,0 +1,138 @@
+#include "reft/train/trunk_cache.hpp"
+
+#include "reft/intervention/loreft.hpp"
+#include "reft/train/trainer.hpp"
+#include "support/catch.hpp"
+#include "support/compare.hpp"
+#include "support/tiny_model.hpp"
+
+namespace {
+
+using Model = reft::ReftModel<reft::CausalLM>;
+using Losses = std::vector<double>;
+using reft::Component;
+
+reft::CausalLM three_layers() {
+  auto config = reft::test::tiny_config();
+  config.num_hidden_layers = 3;
+  return reft::test::tiny_model(config);
+}
+
+Model model_at(const reft::CausalLM& base, int layer, Component component = Component::block_output) {
+  torch::manual_seed(5);
+  Model model(base);
+  model.attach<reft::LoReFT>({.layer = layer, .component = component, .positions = "f1+l1"}, {.rank = 4});
+  return model;
+}
+
+std::vector<reft::Example> some_examples() {
+  std::vector<reft::Example> examples;
+  for (int64_t i = 0; i < 7; ++i) {
+    reft::Example example;
+    for (int64_t j = 0; j < 5 + i % 4; ++j) example.input_ids.push_back((7 * i + 3 * j) % 50);
+    example.labels = example.input_ids;
+    example.prompt_length = 3;
+    std::fill_n(example.labels.begin(), 3, reft::kIgnoredLabel);
+    examples.push_back(std::move(example));
+  }
+  return examples;
+}
+
+class Recorder : public reft::Callback {
+ public:
+  void on_step(const reft::StepReport& report) override { losses.push_back(report.loss); }
+  Losses losses;
+};
+
+Losses train(Model& model, const reft::Objective<reft::CausalLM>& objective) {
+  Recorder recorder;
+  reft::Trainer<reft::CausalLM> trainer(model, {.epochs = 3, .batch_size = 3, .learning_rate = 1e-2}, objective);
+  trainer.add(recorder).fit(some_examples());
+  return recorder.losses;
+}
+
+double largest_difference(const Losses& a, const Losses& b) {
+  REQUIRE(a.size() == b.size());
+  double largest = 0.0;
+  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
+  return largest;
+}
+
+}  // namespace
+
+TEST_CASE("with a cached trunk training has the losses it has without, and each example's trunk is computed once") {
+  const reft::CausalLM base = three_layers();
+  const std::vector<std::tuple<int, Component, int64_t>> places{
+      {0, Component::block_output, 1}, {1, Component::block_output, 2}, {2, Component::block_output, 3},
+      {1, Component::mlp_input, 1}, {2, Component::attention_value_output, 2}, {1, Component::block_input, 1}};
+  for (const auto& [layer, component, num_blocks] : places) {
+    CAPTURE(layer, to_string(component));
+    Model plain = model_at(base, layer, component), cached = model_at(base, layer, component);
+    reft::TrunkCache cache(cached);
+    CHECK(cache.num_blocks() == num_blocks);
+    const Losses expected = train(plain, &reft::language_modelling_loss<reft::CausalLM>);
+    CHECK(largest_difference(train(cached, cache.objective()), expected) < 1e-6);
+    CHECK(cache.num_computed() == 7);
+    CHECK(expected.back() < expected.front());
+  }
+}
+
+TEST_CASE("a cached run repeats bit for bit, whether states are in memory or in the file") {
+  const reft::CausalLM base = three_layers();
+  const auto run = [&](int64_t memory_bytes) {
+    Model model = model_at(base, 1);
+    reft::TrunkCache cache(model, memory_bytes);
+    const Losses losses = train(model, cache.objective());
+    CHECK(cache.bytes_in_memory() <= memory_bytes);
+    return losses;
+  };
+  const Losses in_memory = run(int64_t{1} << 30);
+  CHECK(run(int64_t{1} << 30) == in_memory);
+  CHECK(run(0) == in_memory);
+  CHECK(run(2000) == in_memory);
+}
+
+TEST_CASE("gradients with a cached trunk are those without") {
+  const reft::CausalLM base = three_layers();
+  Model plain = model_at(base, 1), cached = model_at(base, 1);
+  const auto examples = some_examples();
+  const std::vector<const reft::Example*> chosen{&examples[0], &examples[3], &examples[5]};
+  const reft::RaggedBatch batch = reft::collate(chosen, torch::kCPU);
+  reft::TrunkCache cache(cached);
+  reft::language_modelling_loss(plain, batch).backward();
+  cache.loss(cached, batch).backward();
+  const auto expected = plain.parameters(), found = cached.parameters();
+  for (size_t i = 0; i < expected.size(); ++i) CHECK(reft::test::relative_distance(found[i].grad(), expected[i].grad()) < 1e-5);
+}
+
+TEST_CASE("where nothing can be skipped the objective is the plain one") {
+  const reft::CausalLM base = three_layers();
+  const auto examples = some_examples();
+  const std::vector<const reft::Example*> chosen{&examples[0], &examples[3]};
+  const reft::RaggedBatch batch = reft::collate(chosen, torch::kCPU);
+  const auto is_plain = [&](Model& model) {
+    reft::TrunkCache cache(model);
+    const bool equal = torch::equal(cache.loss(model, batch), reft::language_modelling_loss(model, batch));
+    return equal && cache.num_computed() == 0;
+  };
+  Model at_first = model_at(base, 0, Component::attention_input);
+  CHECK(is_plain(at_first));
+  Model above = model_at(base, 1);
+  CHECK_FALSE(is_plain(above));
+  reft::CausalLM same = base;
+  const auto hook = same->hook_point({.layer = 0}).add([](torch::Tensor h, const reft::ForwardContext&) { return h * 2; });
+  CHECK(is_plain(above));
+}
+
+TEST_CASE("the untouched blocks are those below the lowest edit") {
+  Model model(three_layers());
+  CHECK(reft::num_untouched_blocks(model.interventions().attachments(), 3) == 3);
+  model.attach<reft::LoReFT>({.component = Component::final_norm_output, .positions = "l1"});
+  CHECK(reft::num_untouched_blocks(model.interventions().attachments(), 3) == 3);
+  model.attach<reft::LoReFT>({.layer = 2, .positions = "l1"});
+  CHECK(reft::num_untouched_blocks(model.interventions().attachments(), 3) == 3);
+  model.attach<reft::LoReFT>({.layer = 1, .component = Component::mlp_output, .positions = "l1"});
+  CHECK(reft::num_untouched_blocks(model.interventions().attachments(), 3) == 1);
+  model.attach<reft::LoReFT>({.component = Component::embedding_output, .positions = "l1"});
+  CHECK(reft::num_untouched_blocks(model.interventions().attachments(), 3) == 0);
+}
