@@ -70,6 +70,7 @@ FAMILIES = {
     "qwen2": Family("Qwen2", each=({}, dict(use_sliding_window=True, sliding_window=8, max_window_layers=1), dict(rope_scaling=YARN))),
     "mistral": Family("Mistral", keys=WINDOW, each=({}, dict(head_dim=24), dict(sliding_window=None))),
     "qwen3": Family("Qwen3", keys=dict(head_dim=20)),
+    "seed_oss": Family("SeedOss", keys=dict(head_dim=20)),
     "gemma": Family("Gemma", keys=dict(head_dim=16)),
     "gemma2": Family("Gemma2", keys={**GEMMA, **WINDOW}, eager=True, each=({}, dict(attn_logit_softcapping=5.0, final_logit_softcapping=3.0), {})),
     "gemma3": Family("Gemma3Text", keys={**GEMMA, **WINDOW}, each=(dict(num_hidden_layers=7), dict(sliding_window_pattern=2),

@@ -268,6 +268,7 @@ inline constexpr Family kFamilies[] = {
      {.gate = "w1", .up = "w3", .down = "w2", .router = "block_sparse_moe.gate", .experts = "block_sparse_moe.experts"}},
     {"Qwen2ForCausalLM", "qwen2", detail::read_qwen2, {}},
     {"Qwen3ForCausalLM", "qwen3", detail::read_qwen3, {}},
+    {"SeedOssForCausalLM", "seed_oss", detail::read_qwen2, {}},
     {"GemmaForCausalLM", "gemma", detail::read_gemma, {}},
     {"Gemma2ForCausalLM", "gemma2", detail::read_gemma2, detail::kGemma2Names},
     {"Gemma3ForCausalLM", "gemma3_text", detail::read_gemma3, detail::kGemma2Names},
