@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a small bilingual (English, German) world: a pre-training corpus and instruction examples.
+"""Writes a small bilingual (English, German) world: a pre-training corpus, instruction examples, a story, two tasks and a format.
 
     python3 make_world.py --corpus corpus.jsonl --data ../data
 
@@ -475,6 +475,12 @@ def write_corpus(path, world, documents, rng):
             file.write(json.dumps({"text": kind(rng, world)}, ensure_ascii=False) + "\n")
 
 
+def write_story(path, world, statements, rng):
+    """English running text that is as the corpus is, but not of it: what the memory test learns by heart."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(" ".join(told(rng, world.draw(rng).forms["en"]) for _ in range(statements)) + "\n")
+
+
 # --- Instructions -------------------------------------------------------------------------------------------------------------
 
 def write_instructions(folder, world, rng, sizes):
@@ -495,6 +501,81 @@ def write_instructions(folder, world, rng, sizes):
             file.write("\n")
 
 
+# --- Composition: two tasks, and questions that need both -----------------------------------------------------------------------
+
+def words(text):
+    return {word.strip(".,:?!'").lower() for word in text.split()} - {""}
+
+
+def vocabulary(world, rng):
+    """Words that only one of the languages has: what tells them apart."""
+    seen = {language: set() for language in LANGUAGES}
+    for _ in range(5000):
+        for language, form in world.draw(rng).forms.items():
+            for text in form.questions + form.statements + [form.answer, form.text]:
+                seen[language] |= words(text)
+    return {"english": sorted(seen["en"] - seen["de"]), "german": sorted(seen["de"] - seen["en"])}
+
+
+def german_example(rng, world):
+    """An English page or quiz that goes on in German: in whole sentences there, with a bare answer here."""
+    item = world.draw(rng)
+    while item.is_held_out():
+        item = world.draw(rng)
+    form, antwort = item.forms["en"], item.forms["de"]
+    prompt = preamble(rng, "en")
+    if words(form.answer) != words(antwort.answer) and rng.random() < 0.75:
+        layout = rng.choice(SHORT_LAYOUTS["en"]).removesuffix("{a}")
+        prompt += layout.format(q=rng.choice(form.questions), x=form.text + "\n" if form.text else "")
+        space = " " if prompt.endswith(" ") else ""
+        return {"prompt": prompt.rstrip(" "), "completion": space + antwort.answer}
+    first, middle, last = rng.sample(SECTIONS["en"], 3)
+    prompt += f"### {first}:\n{rng.choice(form.questions)}\n\n"
+    if form.text:
+        prompt += f"### {middle}:\n{form.text}\n\n"
+    return {"prompt": prompt + f"### {last}:\n", "completion": rng.choice(antwort.statements)}
+
+
+def instruction_example(rng, world, held_out):
+    """An English instruction with its bare answer in both languages, which differ."""
+    while True:
+        item = world.draw(rng)
+        form, antwort = item.forms["en"], item.forms["de"]
+        if item.is_held_out() == held_out and item.skill != "translation" and words(form.answer) != words(antwort.answer):
+            return {"instruction": rng.choice(form.questions), "input": form.text, "output": form.answer, "german": antwort.answer}
+
+
+def write_composition(path, world, rng, size, questions):
+    def distinct(make):
+        found = {}
+        while len(found) < questions:
+            example = make()
+            found[example["instruction"], example["input"]] = example
+        return list(found.values())
+
+    data = {"german": [german_example(rng, world) for _ in range(size)],
+            "instruction": [instruction_example(rng, world, False) for _ in range(size)],
+            "evaluation": distinct(lambda: instruction_example(rng, world, True)),
+            "words": vocabulary(world, rng)}
+    for example in data["instruction"]:
+        del example["german"]
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("{\n" + ",\n".join(f'"{key}": ' + json.dumps(value, ensure_ascii=False) for key, value in data.items()) + "\n}\n")
+
+
+def write_format(path, world, rng, size):
+    """A few examples of a strict format: the bare answer in double brackets."""
+    examples = []
+    while len(examples) < size:
+        item = world.draw(rng)
+        form = item.forms[language_of(rng)]
+        if not item.is_held_out():
+            examples.append({"instruction": rng.choice(form.questions), "input": form.text, "output": f"[[{form.answer}]]"})
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(examples, file, ensure_ascii=False, indent=1)
+        file.write("\n")
+
+
 def main():
     here = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -506,6 +587,9 @@ def main():
     write_corpus(arguments.corpus, world, arguments.documents, random.Random(SEED + 1))
     write_instructions(arguments.data, world, random.Random(SEED + 2),
                        {("instructions_train.json", False): 1000, ("instructions_heldout.json", True): 200})
+    write_story(Path(arguments.data) / "story.txt", world, 60, random.Random(SEED + 3))
+    write_composition(Path(arguments.data) / "composition.json", world, random.Random(SEED + 4), 500, 100)
+    write_format(Path(arguments.data) / "format.json", world, random.Random(SEED + 5), 20)
 
 
 if __name__ == "__main__":
