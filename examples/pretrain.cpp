@@ -7,7 +7,7 @@
 #include <chrono>
 
 #include "reft/data/batch.hpp"
-#include "reft/data/readers.hpp"
+#include "reft/data/load_examples.hpp"
 #include "reft/data/sampler.hpp"
 #include "reft/model/loading.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
@@ -21,20 +21,6 @@ struct Settings {
   int64_t epochs = 4, batch_tokens = 4096, max_steps = 0, checkpoint_every = 0;
   double learning_rate = 4e-3, warmup_ratio = 0.02, weight_decay = 0.05, max_grad_norm = 1.0;
 };
-
-/// Every document as one sequence, all of it supervised, ended by the end token.
-std::vector<reft::Example> read_corpus(const std::string& path, const reft::Tokenizer& tokenizer, int64_t longest) {
-  std::vector<reft::Example> documents;
-  reft::detail::for_each_row(path, [&](const nlohmann::json& row, const reft::detail::RowPlace& place) {
-    reft::Example document;
-    document.input_ids = tokenizer.encode(reft::detail::row_text(row, place, "text"));
-    if (tokenizer.eos_token_id()) document.input_ids.push_back(*tokenizer.eos_token_id());
-    if (std::ssize(document.input_ids) > longest) document.input_ids.resize(longest);
-    document.labels = document.input_ids;
-    documents.push_back(std::move(document));
-  });
-  return documents;
-}
 
 /// The documents of one epoch in batches of about `batch_tokens` tokens.
 std::vector<std::vector<const reft::Example*>> batches_of(const std::vector<reft::Example>& documents, uint64_t seed,
@@ -136,7 +122,7 @@ int main(int argc, char** argv) {
     common.apply();
     reft::TransformerConfig config = reft::read_config(settings.shape);
     const reft::Tokenizer tokenizer = reft::load_tokenizer(settings.shape);
-    const auto documents = read_corpus(settings.corpus, tokenizer, config.max_position_embeddings);
+    const auto documents = reft::load_examples(settings.corpus, tokenizer, {.max_length = config.max_position_embeddings}).examples;
     const reft::CausalLM model = train(settings, common, config, documents);
     save(model, settings, common);
     fmt::print("{}\n", nlohmann::json{{"output", settings.output}, {"parameters", model->num_parameters()},

@@ -144,13 +144,21 @@
 
 // data: examples to ragged batches
 #include "reft/data/batch.hpp"
+#include "reft/data/dataset.hpp"
 #include "reft/data/example.hpp"
-#include "reft/data/json_rows.hpp"
+#include "reft/data/example_source.hpp"
+#include "reft/data/labelled.hpp"
 #include "reft/data/load_examples.hpp"
+#include "reft/data/mixture.hpp"
+#include "reft/data/preference.hpp"
 #include "reft/data/prompt_template.hpp"
 #include "reft/data/readers.hpp"
+#include "reft/data/row_file.hpp"
 #include "reft/data/sampler.hpp"
+#include "reft/data/sampler_order.hpp"
+#include "reft/data/token_table.hpp"
 #include "reft/data/tokenize.hpp"
+#include "reft/data/tokenize_chat.hpp"
 
 // generate: continuations
 #include "reft/generate/adapter_registry.hpp"

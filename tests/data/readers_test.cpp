@@ -54,6 +54,31 @@ TEST_CASE("prompts with completions and tokenized rows are read") {
   REQUIRE(read(R"({"input_ids":[1],"labels":[1],"prompt_length":1})").size() == 1);
 }
 
+TEST_CASE("chats are read in both spellings") {
+  const auto expected = reft::ChatExample{nlohmann::ordered_json::parse(
+      R"([{"role":"system","content":"s"},{"role":"user","content":"q"},{"role":"assistant","content":"a"}])")};
+  REQUIRE(read(R"({"messages":[{"role":"system","content":"s"},{"role":"user","content":"q"},{"role":"assistant","content":"a"}]})") ==
+          std::vector<RawExample>{expected});
+  REQUIRE(read(R"({"conversations":[{"from":"system","value":"s"},{"from":"human","value":"q"},{"from":"gpt","value":"a"}]})") ==
+          std::vector<RawExample>{expected});
+  REQUIRE(refusal(R"({"messages":[]})") == "line 1: expected \"messages\" to be a list of messages, got an empty one");
+  REQUIRE(refusal(R"({"messages":"hi"})") == "line 1: expected \"messages\" to be a list of messages, got string");
+  REQUIRE(refusal(R"({"messages":[7]})") == "line 1: \"messages\"[0]: expected a message with role and content, got number");
+  REQUIRE(refusal(R"({"messages":[{"content":"a"}]})") ==
+          "line 1: \"messages\"[0]: expected a message with role and content, got the keys [content]");
+  REQUIRE(refusal(R"({"messages":[{"role":"user","content":"q"},{"role":"assistant"}]})") == "line 1: \"messages\"[1]: \"content\" is missing");
+  REQUIRE(refusal(R"({"messages":[{"role":"user","content":5}]})") == "line 1: \"messages\"[0]: expected \"content\" to be a text, got number");
+  REQUIRE(refusal(R"({"messages":[{"role":"user","content":"q"}]})") ==
+          "line 1: \"messages\": no message is the assistant's, so there is nothing to learn");
+}
+
+TEST_CASE("plain text is read from rows, and from the lines of a .txt file") {
+  REQUIRE(read(R"({"text":"Once upon"})") == std::vector<RawExample>{reft::PlainText{"Once upon"}});
+  const TemporaryFolder folder;
+  const auto path = write_text(folder / "story.txt", "[Once upon]\r\n\n \na \"time\"");
+  REQUIRE(read_examples(path) == std::vector<RawExample>{reft::PlainText{"[Once upon]"}, reft::PlainText{"a \"time\""}});
+}
+
 TEST_CASE("bad rows are refused with their place") {
   const std::string good = R"({"instruction":"a","input":"","output":"b"})";
   REQUIRE(refusal("") == "the file is empty");
@@ -80,9 +105,8 @@ TEST_CASE("bad rows are refused with their place") {
   REQUIRE(refusal(R"({"instruction":"a","input":[],"output":"b"})") ==
           "line 1: expected \"input\" to be a text, got array");
   REQUIRE(refusal(R"({"prompt":"a"})") == "line 1: \"completion\" is missing");
-  REQUIRE(refusal(R"({"messages":[]})") == "line 1: chat messages are not supported yet; give instruction and output");
   REQUIRE(refusal(R"({"name":"a","id":1})") ==
-          "line 1: expected instruction and output, prompt and completion, or input_ids, labels and prompt_length, "
+          "line 1: expected instruction and output, prompt and completion, messages, text, or input_ids, labels and prompt_length, "
           "got the keys [id, name]");
   const auto tokens = [](std::string_view ids, std::string_view labels, std::string_view length) {
     return refusal(fmt::format(R"({{"input_ids":{},"labels":{},"prompt_length":{}}})", ids, labels, length));

@@ -109,3 +109,22 @@ TEST_CASE("a split keeps every example on one side, in order") {
                       "[reft::split_train_eval] expected a fraction between 0 and 1 of at least 2 examples, got 0.5 "
                       "of 1");
 }
+
+TEST_CASE("a mixing sampler hands out each source's share, and goes on where it stood") {
+  const reft::Mixture mixture{{6, 2}, {1, 1}};
+  reft::Sampler whole(8, 3, 5, true, mixture), first(8, 3, 5, true, mixture), second(8, 3, 5, true, mixture);
+  std::vector<int64_t> expected, found;
+  for (int i = 0; i < 12; ++i) {
+    for (const int64_t index : whole.next()) expected.push_back(index);
+  }
+  for (int i = 0; i < 4; ++i) {
+    for (const int64_t index : first.next()) found.push_back(index);
+  }
+  second.restore(first.state());
+  for (int i = 0; i < 8; ++i) {
+    for (const int64_t index : second.next()) found.push_back(index);
+  }
+  CHECK(found == expected);
+  CHECK(std::count_if(expected.begin(), expected.end(), [](int64_t index) { return index >= 6; }) == 16);
+  CHECK_THROWS_AS(reft::Sampler(9, 3, 5, true, mixture), reft::ConfigError);
+}

@@ -88,3 +88,17 @@ TEST_CASE("it is an error when nothing is left") {
   REQUIRE_THROWS_WITH(tokenize_examples({PromptExample{"a", "b"}}, encode_bytes, {.max_length = 0}),
                       "[reft::tokenize_examples] expected max_length of at least 1, got 0");
 }
+
+TEST_CASE("plain text is learned from its second token on, and is a prompt as a whole") {
+  const auto result = tokenize_examples({reft::PlainText{"ab"}}, encode_bytes, {.eos_token_id = kEos});
+  REQUIRE(result.examples == std::vector<Example>{{{kBos, 'a', 'b', kEos}, {kBos, 'a', 'b', kEos}, 4}});
+}
+
+TEST_CASE("chats are tokenized by the function that knows their template") {
+  const reft::ChatExample chat{nlohmann::ordered_json::parse(R"([{"role":"user","content":"q"}])")};
+  const auto result = tokenize_examples({chat}, encode_bytes, {.tokenize_chat = [](const nlohmann::ordered_json& messages) {
+                                          return Example{{1, std::ssize(messages), 5}, {kNone, kNone, 5}, 2};
+                                        }});
+  REQUIRE(result.examples == std::vector<Example>{{{1, 1, 5}, {kNone, kNone, 5}, 2}});
+  REQUIRE_THROWS_AS(tokenize_examples({chat}, encode_bytes, {}), reft::DataError);
+}

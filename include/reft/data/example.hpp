@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <variant>
 #include <vector>
@@ -24,6 +25,20 @@ struct PromptExample {
   bool operator==(const PromptExample&) const = default;
 };
 
+/// Text that is learned from its second token on; positions are laid over all of it.
+struct PlainText {
+  std::string text;
+
+  bool operator==(const PlainText&) const = default;
+};
+
+/// A conversation: a list of objects with "role" and "content", for a chat template. What the assistant says is learned.
+struct ChatExample {
+  nlohmann::ordered_json messages;
+
+  bool operator==(const ChatExample&) const = default;
+};
+
 /// A tokenized sequence. labels[i] supervises predicting token i (from position i - 1); kIgnoredLabel = no loss.
 struct Example {
   std::vector<int64_t> input_ids;
@@ -35,6 +50,21 @@ struct Example {
 };
 
 /// One row of a data file.
-using RawExample = std::variant<TextExample, PromptExample, Example>;
+using RawExample = std::variant<TextExample, PromptExample, PlainText, ChatExample, Example>;
+
+/// Two answers to the same prompt, of which the first is to be preferred.
+struct PreferenceExample {
+  RawExample chosen, rejected;
+
+  bool operator==(const PreferenceExample&) const = default;
+};
+
+/// A text, or two of them, and the class it belongs to or the number it stands for.
+struct LabelledExample {
+  std::string text, second_text;
+  std::string label;  ///< as it stands in the file
+
+  bool operator==(const LabelledExample&) const = default;
+};
 
 }  // namespace reft

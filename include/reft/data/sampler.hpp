@@ -3,36 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
-#include <random>
 #include <utility>
 #include <vector>
 
+#include "reft/data/mixture.hpp"
+#include "reft/data/sampler_order.hpp"
 #include "reft/error.hpp"
 
 namespace reft {
-
-/// 0 … count-1 in an order that depends on seed and epoch only, the same with every standard library:
-/// Fisher-Yates with std::mt19937_64 and rejection (std::shuffle and the distributions are not specified).
-inline std::vector<int64_t> shuffled_order(int64_t count, uint64_t seed, int64_t epoch = 0) {
-  const auto epoch_bits = static_cast<uint64_t>(epoch);
-  std::seed_seq mixed{seed & 0xffffffff, seed >> 32, epoch_bits & 0xffffffff, epoch_bits >> 32};
-  std::mt19937_64 engine(mixed);
-  const auto below = [&](uint64_t bound) {
-    constexpr uint64_t kLargest = std::numeric_limits<uint64_t>::max();
-    // Draws at or above the largest multiple of `bound` would favour small remainders.
-    const uint64_t limit = kLargest - kLargest % bound;
-    uint64_t draw = engine();
-    while (draw >= limit) draw = engine();
-    return draw % bound;
-  };
-  std::vector<int64_t> order(count);
-  std::iota(order.begin(), order.end(), int64_t{0});
-  for (int64_t i = count - 1; i > 0; --i) std::swap(order[i], order[below(i + 1)]);
-  return order;
-}
 
 /// Everything needed to go on where a sampler stood.
 struct SamplerState {
@@ -55,12 +35,16 @@ inline void from_json(const nlohmann::json& json, SamplerState& state) {
 /// be smaller.
 class Sampler {
  public:
-  /// @throws ConfigError for no examples or an empty batch.
-  Sampler(int64_t num_examples, int64_t batch_size, uint64_t seed, bool shuffle = true)
-      : num_examples_(num_examples), batch_size_(batch_size), shuffle_(shuffle), state_{seed, 0, 0} {
+  /// @throws ConfigError for no examples, an empty batch, or a mixture of another number of examples.
+  Sampler(int64_t num_examples, int64_t batch_size, uint64_t seed, bool shuffle = true, Mixture mixture = {})
+      : num_examples_(num_examples), batch_size_(batch_size), shuffle_(shuffle), mixture_(std::move(mixture)), state_{seed, 0, 0} {
     if (num_examples < 1 || batch_size < 1) {
       fail<ConfigError>("Sampler", "expected at least one example and a batch size of at least 1, got {} and {}",
                         num_examples, batch_size);
+    }
+    if (const auto mixed = std::accumulate(mixture_.sizes.begin(), mixture_.sizes.end(), int64_t{0});
+        !mixture_.weights.empty() && mixed != num_examples) {
+      fail<ConfigError>("Sampler", "expected a mixture of {} examples, got {}", num_examples, mixed);
     }
     reorder();
   }
@@ -95,7 +79,9 @@ class Sampler {
 
  private:
   void reorder() {
-    if (shuffle_) {
+    if (!mixture_.weights.empty()) {
+      order_ = mixed_order(mixture_, state_.seed, state_.epoch, shuffle_);
+    } else if (shuffle_) {
       order_ = shuffled_order(num_examples_, state_.seed, state_.epoch);
     } else if (order_.empty()) {
       order_.resize(num_examples_);
@@ -105,6 +91,7 @@ class Sampler {
 
   int64_t num_examples_, batch_size_;
   bool shuffle_;
+  Mixture mixture_;
   SamplerState state_;
   std::vector<int64_t> order_;
 };
