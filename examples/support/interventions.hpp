@@ -59,7 +59,9 @@ class InterventionFlags {
         ->check(checked_by([](const std::string& text) { parse_tokens(text); }));
     option("--position-rule", position_rule_, "paper, pyreft or pyreft_shifted (as its supervised data set): how short prompts shrink the groups")
         ->check(checked_by([](const std::string& text) { parse_position_rule(text); }));
-    CLI::Option* config = app.add_option("--config", config_, "JSON list of interventions, for layers that differ; keys as these flags")->group(group);
+    CLI::Option* config = app.add_option("--config", config_,
+                                         "JSON list of interventions, for layers that differ; keys as these flags, and learning_rate_scale")
+                              ->group(group);
     app.add_option("--init-adapter", init_adapter_, "start from an adapter, with its whole configuration")->group(group)->excludes(config);
   }
 
@@ -183,9 +185,14 @@ class InterventionFlags {
                                            : entry["layers"].get<std::vector<int>>();
       entry.erase("layers");
     }
+    const double learning_rate_scale = entry.value("learning_rate_scale", 1.0);
+    entry.erase("learning_rate_scale");
     if (entry.contains("head")) where.head = entry["head"].get<int>();
     entry.erase("head");
+    const size_t first = model.interventions().interventions().size();
     attach_each(model, type, layers, where, entry);
+    const auto interventions = model.interventions().interventions();
+    for (size_t i = first; i < interventions.size(); ++i) interventions[i]->set_learning_rate_scale(learning_rate_scale);
   }
 
   /// A flag may repeat what the adapter says, not contradict it.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <sys/resource.h>
@@ -8,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <string>
@@ -73,6 +75,14 @@ struct Common {
     return options;
   }
 };
+
+/// Operations without the same bits every time are an error from now on. Call it before the first use of a device.
+inline void use_deterministic_operations() {
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  at::globalContext().setDeterministicCuDNN(true);
+  at::globalContext().setBenchmarkCuDNN(false);
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*replace=*/0);  // cuBLAS keeps to one order of additions only with it
+}
 
 /// The most memory that was in use: of the device's allocator on a GPU, of the process on a CPU.
 inline int64_t peak_memory_bytes(torch::Device device) {

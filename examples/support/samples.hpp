@@ -41,7 +41,8 @@ inline std::string trimmed(std::string_view text) {
 
 /// Greedy answers, without white space around them.
 template <class Base>
-std::vector<std::string> answers(ReftModel<Base>& model, const Tokenizer& tokenizer, const std::vector<Question>& questions, int64_t max_new_tokens) {
+std::vector<std::string> answers(ReftModel<Base>& model, const Tokenizer& tokenizer, const std::vector<Question>& questions,
+                                 int64_t max_new_tokens) {
   std::vector<std::string> texts;
   constexpr size_t kBatch = 50;
   for (size_t first = 0; first < questions.size(); first += kBatch) {

@@ -175,12 +175,16 @@
 #include "reft/generate/token_sampler.hpp"
 
 // train: the interventions, and nothing else
+#include "reft/train/best_parameters.hpp"
 #include "reft/train/callback.hpp"
+#include "reft/train/evaluation.hpp"
+#include "reft/train/generation_metric.hpp"
 #include "reft/train/html_report.hpp"
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
 #include "reft/train/schedule.hpp"
 #include "reft/train/tensorboard.hpp"
 #include "reft/train/trainer.hpp"
+#include "reft/train/trainer_options.hpp"
 #include "reft/train/training_state.hpp"
 #include "reft/train/trunk_cache.hpp"

@@ -59,7 +59,7 @@ TEST_CASE("chats may give their answers as a text, a message, a list, or a whole
 
 TEST_CASE("bad preference rows are refused with their place") {
   const std::string good = R"({"prompt":"p","chosen":"a","rejected":"b"})";
-  CHECK(refusal(good + "\n{\"prompt\":\"p\",\"chosen\":\"a\"}") == "line 2: \"rejected\" is missing; the keys are [chosen, prompt]");
+  CHECK(refusal(good + "\n{\"prompt\":\"p\",\"chosen\":\"a\"}") == "line 2: \"rejected\" is missing; the keys are [prompt, chosen]");
   CHECK(refusal(R"([{"prompt":"p","chosen":7,"rejected":"b"}])") == "row 1: expected \"chosen\" to be a text, got number");
   CHECK(refusal(R"({"chosen":"a","rejected":"b"})") ==
         "line 1: expected prompt, instruction, messages or conversations beside chosen and rejected, got the keys [chosen, rejected]");

@@ -107,7 +107,7 @@ TEST_CASE("bad rows are refused with their place") {
   REQUIRE(refusal(R"({"prompt":"a"})") == "line 1: \"completion\" is missing");
   REQUIRE(refusal(R"({"name":"a","id":1})") ==
           "line 1: expected instruction and output, prompt and completion, messages, text, or input_ids, labels and prompt_length, "
-          "got the keys [id, name]");
+          "got the keys [name, id]");
   const auto tokens = [](std::string_view ids, std::string_view labels, std::string_view length) {
     return refusal(fmt::format(R"({{"input_ids":{},"labels":{},"prompt_length":{}}})", ids, labels, length));
   };

@@ -195,11 +195,12 @@ bad_data() {
   on_data $'{"instruction":"a","output":"b"}\n\n{"instruction":"a"}' 'data.jsonl: line 3: "output" is missing'
   on_data '[{"instruction":"a","output":"b"},{"instruction":"a","output":7}]' 'data.jsonl: row 2: expected "output" to be a text'
   on_data '{"question":"a","answer":"b"}' "line 1: expected instruction and output"
+  on_data $'{"text":"a b"}\n{"messages":[{"role":"user"}]}' 'line 2: "messages"[0]: "content" is missing'
   on_data '[1]' "row 1: expected an object, got number"
   on_data '{"input_ids":[1,2],"labels":[2],"prompt_length":1}' "line 1: expected as many labels as input_ids, got 1 and 2"
   on_data '{"input_ids":[1,-2],"labels":[1,2],"prompt_length":1}' '"input_ids" holds -2'
   on_data '{"input_ids":[1,2],"labels":[1,2],"prompt_length":3}' '"prompt_length" from 0 to 2, got 3'
-  on_data $'{"input_ids":[1,2],"labels":[1,2],"prompt_length":1}\n{"input_ids":[1,9999],"labels":[1,2],"prompt_length":1}' "example 2: token 9999"
+  on_data $'{"input_ids":[1,2],"labels":[1,2],"prompt_length":1}\n{"input_ids":[1,9999],"labels":[1,2],"prompt_length":1}' "line 2: token 9999"
   on_data '{"input_ids":[1,2],"labels":[5,-100],"prompt_length":1}' "none of 1 examples is usable"
   expect_error 1 "none of 8 examples is usable: within 8 tokens" "${on_stories[@]}" --max-length 8
   head -c 5000 "$stories/model.safetensors" >"$work/data.jsonl"

@@ -8,7 +8,11 @@ using reft::test::contains;
 using reft::test::error_text;
 
 TEST_CASE("a heat map has a cell with its number for every value, fuller for larger ones") {
-  const std::string svg = to_svg(HeatMap{.title = "Recovery", .x_label = "length", .y_label = "layer", .columns = {"16", "64"}, .rows = {"0", "<1>"},
+  const std::string svg = to_svg(HeatMap{.title = "Recovery",
+                                         .x_label = "length",
+                                         .y_label = "layer",
+                                         .columns = {"16", "64"},
+                                         .rows = {"0", "<1>"},
                                          .values = {{0.0, 1.0}, {0.5, std::nan("")}}});
   CHECK(contains(svg, "fill-opacity=\"0.06\"><title>layer 0, length 16: 0</title>"));
   CHECK(contains(svg, "fill-opacity=\"1.00\"><title>layer 0, length 64: 1</title>"));
@@ -19,7 +23,8 @@ TEST_CASE("a heat map has a cell with its number for every value, fuller for lar
 }
 
 TEST_CASE("values beyond the ends take the colour of the end") {
-  const std::string svg = to_svg(HeatMap{.columns = {"a", "b"}, .rows = {"r"}, .values = {{-5.0, 900.0}}, .low = 0.0, .high = 100.0, .decimals = 0});
+  const std::string svg =
+      to_svg(HeatMap{.columns = {"a", "b"}, .rows = {"r"}, .values = {{-5.0, 900.0}}, .low = 0.0, .high = 100.0, .decimals = 0});
   CHECK(contains(svg, "fill-opacity=\"0.06\""));
   CHECK(contains(svg, "fill-opacity=\"1.00\""));
   CHECK(contains(svg, ">900</text>"));

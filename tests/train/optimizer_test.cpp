@@ -163,3 +163,35 @@ TEST_CASE("an optimizer needs parameters, of one dtype") {
                             std::make_shared<reft::LoReFT>(8, reft::LowRankOptions{.rank = 1, .dtype = torch::kFloat64})};
   CHECK(reft::test::contains(reft::test::error_text([&] { reft::Optimizer optimizer(mixed); }), "expected all interventions in one dtype"));
 }
+
+TEST_CASE("an intervention's learning rate can differ from the others', as in torch's parameter groups") {
+  const Interventions ours = some_interventions(3), reference = some_interventions(3), start = some_interventions(3);
+  const std::vector<double> scales{1.0, 0.25, 3.0, 0.0};
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  for (size_t i = 0; i < ours.size(); ++i) {
+    ours[i]->set_learning_rate_scale(scales[i]);
+    for (const bool decays : {true, false}) {
+      std::vector<torch::Tensor> parameters;
+      for (const auto& item : reference[i]->named_parameters()) {
+        if (reference[i]->decays(item.key()) == decays) parameters.push_back(item.value());
+      }
+      auto options = torch::optim::AdamWOptions(1e-2 * scales[i]);
+      options.weight_decay(decays ? 0.1 : 0.0);
+      groups.emplace_back(parameters, std::make_unique<torch::optim::AdamWOptions>(options));
+    }
+  }
+  torch::optim::AdamW adamw(groups);
+  reft::Optimizer optimizer(ours, {.learning_rate = 1e-2, .weight_decay = 0.1, .max_gradient_norm = 0.0});
+  for (int64_t step = 0; step < 20; ++step) {
+    optimizer.zero_grad();
+    loss_of(ours, step).backward();
+    optimizer.step();
+    adamw.zero_grad();
+    loss_of(reference, step).backward();
+    adamw.step();
+  }
+  CHECK(distance(ours, reference) < 1e-4);
+  CHECK(distance({ours[3]}, {start[3]}) == 0.0);
+  CHECK(distance({ours[1]}, {start[1]}) > 1e-3);
+  CHECK_THROWS_AS(ours[0]->set_learning_rate_scale(-1.0), reft::ConfigError);
+}

@@ -26,12 +26,16 @@ TEST_CASE("a step's and an evaluation's numbers are written under their tags") {
   const reft::test::TemporaryFolder folder;
   reft::TensorBoard board(folder / "logs");
   board.on_begin(0, 2);
-  board.on_step({.step = 1, .total_steps = 2, .epoch = 0.5, .loss = 2.5, .learning_rate = 1e-3, .gradient_norm = 4.0,
-                 .tokens_per_second = 1000.0});
+  board.on_step(
+      {.step = 1, .total_steps = 2, .epoch = 0.5, .loss = 2.5, .learning_rate = 1e-3, .gradient_norm = 4.0, .tokens_per_second = 1000.0});
   board.on_evaluation({1, {{"loss", 2.25}, {"exact_match", 0.75}}});
   const std::string bytes = bytes_in(folder / "logs");
-  for (const auto& [tag, value] : {std::pair("train/loss", 2.5F), {"train/learning_rate", 1e-3F}, {"train/gradient_norm", 4.0F},
-                                   {"train/tokens_per_second", 1000.0F}, {"train/epoch", 0.5F}, {"eval/loss", 2.25F},
+  for (const auto& [tag, value] : {std::pair("train/loss", 2.5F),
+                                   {"train/learning_rate", 1e-3F},
+                                   {"train/gradient_norm", 4.0F},
+                                   {"train/tokens_per_second", 1000.0F},
+                                   {"train/epoch", 0.5F},
+                                   {"eval/loss", 2.25F},
                                    {"eval/exact_match", 0.75F}}) {
     CAPTURE(tag);
     CHECK(reft::test::contains(bytes, scalar(tag, value)));

@@ -218,6 +218,122 @@ TEST_CASE("a loss that is not finite stops the run, naming step and site, and no
   CHECK(reft::test::entry_count(folder.path()) == 0);
 }
 
+namespace {
+
+/// Falls for three evaluations and rises then.
+double valley(int64_t evaluation) { return std::abs(static_cast<double>(evaluation - 3)); }
+
+}  // namespace
+
+TEST_CASE("the parameters of the best evaluation are the result, and patience ends the run") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(8);
+  Model model = tiny_reft(base);
+  Recorder recorder;
+  reft::Trainer<reft::CausalLM> trainer(model, {.epochs = 10, .batch_size = 4, .learning_rate = 1e-2, .schedule = reft::ScheduleKind::constant,
+                                                .evaluate_every = 1, .metric_for_best = "valley", .patience = 4});
+  std::vector<std::map<std::string, torch::Tensor>> states;
+  int64_t evaluations = 0;
+  trainer.add_metric("valley", [&](Model& evaluated) {
+    CHECK(!evaluated.is_training());
+    std::map<std::string, torch::Tensor> state;
+    for (const auto& item : evaluated.interventions().named_parameters()) state[item.key()] = item.value().detach().clone();
+    states.push_back(state);
+    return valley(++evaluations);
+  }, /*lower_is_better=*/true);
+  const auto result = trainer.add(recorder).fit(examples, examples);
+  CHECK(recorder.evaluations == std::vector<int64_t>{1, 2, 3, 4, 5, 6, 7});
+  CHECK(result.steps == 7);
+  CHECK(result.out_of_patience);
+  CHECK(!result.stopped);
+  CHECK(result.best_step == 3);
+  CHECK(result.eval_metrics.at("valley") == 0.0);
+  CHECK(result.eval_loss == result.eval_metrics.at("loss"));
+  for (const auto& item : model.interventions().named_parameters()) {
+    CHECK(item.value().equal(states[2].at(item.key())));
+    CHECK(!states[2].at(item.key()).equal(states[6].at(item.key())));
+  }
+  // What the model does is what it did then.
+  const reft::Objective<reft::CausalLM> objective = &reft::language_modelling_loss<reft::CausalLM>;
+  CHECK(reft::evaluate_loss(model, examples, 4, objective) == Approx(*result.eval_loss).epsilon(1e-6));
+}
+
+TEST_CASE("a stopped run with patience and a best metric goes on as the whole one") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(8);
+  const reft::test::TemporaryFolder folder;
+  reft::TrainerOptions options{.epochs = 10, .batch_size = 4, .learning_rate = 1e-2, .evaluate_every = 1, .metric_for_best = "valley", .patience = 4};
+  int64_t evaluations = 0;
+  const auto fit = [&](Model& model) {
+    reft::Trainer<reft::CausalLM> trainer(model, options);
+    trainer.add_metric("valley", [&](Model&) { return valley(++evaluations); }, true);
+    return trainer.fit(examples, examples);
+  };
+  Model whole = tiny_reft(base), part = tiny_reft(base), rest = tiny_reft(base);
+  const auto expected = fit(whole);
+  evaluations = 0;
+  options.checkpoint = folder / "checkpoint.safetensors";
+  options.resume = true;
+  options.should_stop = [&] { return evaluations == 5; };
+  CHECK(fit(part).stopped);
+  options.should_stop = nullptr;
+  const auto found = fit(rest);
+  CHECK(found.steps == expected.steps);
+  CHECK(found.best_step == 3);
+  CHECK(found.eval_metrics == expected.eval_metrics);
+  CHECK(same_state(rest, whole));
+}
+
+TEST_CASE("older checkpoints are kept with their step, and any of them can be resumed from") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(8);
+  const reft::test::TemporaryFolder folder;
+  reft::TrainerOptions options{.epochs = 5, .batch_size = 4, .learning_rate = 1e-2, .checkpoint = folder / "checkpoint.safetensors",
+                               .checkpoint_every = 2, .keep_checkpoints = 3};
+  Model whole = tiny_reft(base);
+  train(whole, examples, options);
+  const auto names = [&] {
+    std::vector<std::string> found;
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) found.push_back(entry.path().filename().string());
+    std::sort(found.begin(), found.end());
+    return found;
+  };
+  CHECK(names() == std::vector<std::string>{"checkpoint-4.safetensors", "checkpoint-6.safetensors", "checkpoint.safetensors"});
+  CHECK(reft::load_training_state(folder / "checkpoint-4.safetensors").progress["step"] == 4);
+  std::filesystem::rename(folder / "checkpoint-4.safetensors", folder / "checkpoint.safetensors");
+  options.resume = true;
+  Model resumed = tiny_reft(base);
+  CHECK(train(resumed, examples, options).size() == 6);
+  CHECK(same_state(resumed, whole));
+  reft::test::write_text(folder / "checkpoint-mine.safetensors", "x");
+  reft::remove_checkpoints(options.checkpoint);
+  CHECK(names() == std::vector<std::string>{"checkpoint-mine.safetensors"});
+}
+
+TEST_CASE("checkpoints are written by the clock too") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  reft::TrainerOptions options{.epochs = 3, .batch_size = 4, .checkpoint = folder / "checkpoint.safetensors", .checkpoint_minutes = 1e-9};
+  Model model = tiny_reft(base);
+  train(model, some_examples(8), options);
+  CHECK(reft::load_training_state(options.checkpoint).progress["step"] == 5);
+  options.checkpoint = folder / "other.safetensors";
+  options.checkpoint_minutes = 60.0;
+  Model other = tiny_reft(base);
+  train(other, some_examples(8), options);
+  CHECK(!std::filesystem::exists(options.checkpoint));
+}
+
+TEST_CASE("a mixture decides how often each part of the examples is trained on") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  Model model = tiny_reft(base);
+  auto examples = some_examples(9);
+  for (int64_t i = 0; i < 6; ++i) examples[static_cast<size_t>(i)] = {{1, 2}, {-100, 2}, 1};  // 2 tokens each
+  for (int64_t i = 6; i < 9; ++i) examples[static_cast<size_t>(i)] = {{1, 2, 3, 4, 5}, {-100, 2, 3, 4, 5}, 1};
+  reft::Trainer<reft::CausalLM> trainer(model, {.epochs = 2, .batch_size = 3, .mixture = {{6, 3}, {1, 2}}});
+  CHECK(trainer.fit(examples).tokens == 2 * (3 * 2 + 6 * 5));
+}
+
 TEST_CASE("trainer options that cannot be meant are refused") {
   Model model = tiny_reft(reft::test::tiny_model());
   CHECK(reft::test::error_text([&] { train(model, {}, {}); }) == "[reft::Trainer] expected at least one example, got none");
@@ -226,4 +342,10 @@ TEST_CASE("trainer options that cannot be meant are refused") {
   Model bare(reft::test::tiny_model());
   CHECK(reft::test::error_text([&] { train(bare, some_examples(2), {}); }) ==
         "[reft::Optimizer] expected at least one trainable parameter, got none");
+  Model fine = tiny_reft(reft::test::tiny_model());
+  CHECK(reft::test::error_text([&] { train(fine, some_examples(2), {.metric_for_best = "loss"}); }) ==
+        "[reft::Trainer] metric_for_best is \"loss\", but there is nothing to evaluate");
+  CHECK(reft::test::error_text([&] { train(fine, some_examples(2), {.metric_for_best = "rouge"}); }) ==
+        "[reft::Trainer] metric_for_best \"rouge\": expected loss or one of []");
+  CHECK(reft::test::error_text([&] { train(fine, some_examples(2), {.patience = 2}); }) == "[reft::Trainer] patience needs a metric_for_best");
 }

@@ -76,7 +76,7 @@ inline std::vector<LabelledExample> read_labelled_tsv(const RowFile& file, const
   return examples;
 }
 
-inline LabelledExample labelled_row(const nlohmann::json& row, const RowPlace& place, const LabelledColumns& wanted) {
+inline LabelledExample labelled_row(const nlohmann::ordered_json& row, const RowPlace& place, const LabelledColumns& wanted) {
   if (!row.is_object()) place.refuse("expected an object, got {}", row.type_name());
   std::vector<std::string> names;
   for (const auto& [key, value] : row.items()) names.push_back(key);

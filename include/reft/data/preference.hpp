@@ -11,20 +11,20 @@ namespace reft {
 namespace detail {
 
 /// The prompt's messages and one answer: a text, a message, or a list that may repeat the prompt.
-inline ChatExample chat_answer(nlohmann::ordered_json prompt, const nlohmann::json& row, const RowPlace& place, const char* key) {
-  const nlohmann::json& answer = row.at(key);
+inline ChatExample chat_answer(nlohmann::ordered_json prompt, const nlohmann::ordered_json& row, const RowPlace& place, const char* key) {
+  const nlohmann::ordered_json& answer = row.at(key);
   if (answer.is_string()) {
     prompt.push_back({{"role", "assistant"}, {"content", answer}});
     return {std::move(prompt)};
   }
-  const auto messages = row_messages(answer.is_object() ? nlohmann::json::array({answer}) : answer, place, key);
+  const auto messages = row_messages(answer.is_object() ? nlohmann::ordered_json::array({answer}) : answer, place, key);
   const bool repeats = messages.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), messages.begin());
   if (repeats) return {messages};
   for (const auto& message : messages) prompt.push_back(message);
   return {std::move(prompt)};
 }
 
-inline PreferenceExample preference_row(const nlohmann::json& row, const RowPlace& place) {
+inline PreferenceExample preference_row(const nlohmann::ordered_json& row, const RowPlace& place) {
   if (!row.is_object()) place.refuse("expected an object, got {}", row.type_name());
   for (const char* key : {"chosen", "rejected"}) {
     if (!row.contains(key)) place.refuse("\"{}\" is missing; the keys are [{}]", key, key_list(row));

@@ -16,16 +16,16 @@ namespace reft {
 namespace detail {
 
 /// A number as it stands, anything else by its type: it may be long.
-inline std::string shown(const nlohmann::json& value) { return value.is_number() ? value.dump() : value.type_name(); }
+inline std::string shown(const nlohmann::ordered_json& value) { return value.is_number() ? value.dump() : value.type_name(); }
 
-inline std::string key_list(const nlohmann::json& row) {
+inline std::string key_list(const nlohmann::ordered_json& row) {
   std::vector<std::string> keys;
   for (const auto& [key, value] : row.items()) keys.push_back(key);
   return fmt::format("{}", fmt::join(keys, ", "));
 }
 
 /// row[key] as text. A `null` counts as empty text where `optional`, and so does a missing key.
-inline std::string row_text(const nlohmann::json& row, const RowPlace& place, const char* key, bool optional = false) {
+inline std::string row_text(const nlohmann::ordered_json& row, const RowPlace& place, const char* key, bool optional = false) {
   const auto found = row.find(key);
   if (optional && (found == row.end() || found->is_null())) return {};
   if (found == row.end()) place.refuse("\"{}\" is missing", key);
@@ -34,7 +34,7 @@ inline std::string row_text(const nlohmann::json& row, const RowPlace& place, co
 }
 
 /// row[key] as integers, none below `smallest` except kIgnoredLabel where `labels`.
-inline std::vector<int64_t> row_tokens(const nlohmann::json& row, const RowPlace& place, const char* key, bool labels) {
+inline std::vector<int64_t> row_tokens(const nlohmann::ordered_json& row, const RowPlace& place, const char* key, bool labels) {
   const auto found = row.find(key);
   if (found == row.end()) place.refuse("\"{}\" is missing", key);
   if (!found->is_array()) place.refuse("expected \"{}\" to be a list, got {}", key, found->type_name());
@@ -51,7 +51,7 @@ inline std::vector<int64_t> row_tokens(const nlohmann::json& row, const RowPlace
   return tokens;
 }
 
-inline Example pretokenized_row(const nlohmann::json& row, const RowPlace& place) {
+inline Example pretokenized_row(const nlohmann::ordered_json& row, const RowPlace& place) {
   Example example{row_tokens(row, place, "input_ids", false), row_tokens(row, place, "labels", true), 0};
   const auto length = std::ssize(example.input_ids);
   if (length == 0) place.refuse("\"input_ids\" is empty");
@@ -68,7 +68,7 @@ inline Example pretokenized_row(const nlohmann::json& row, const RowPlace& place
 }
 
 /// Messages as chat templates take them. The other common spelling, {"from": "human", "value": …}, is read too.
-inline nlohmann::ordered_json row_messages(const nlohmann::json& list, const RowPlace& place, const char* key) {
+inline nlohmann::ordered_json row_messages(const nlohmann::ordered_json& list, const RowPlace& place, const char* key) {
   if (!list.is_array() || list.empty())
     place.refuse("expected \"{}\" to be a list of messages, got {}", key,
                  list.empty() && list.is_array() ? "an empty one" : list.type_name());
@@ -97,14 +97,14 @@ inline nlohmann::ordered_json row_messages(const nlohmann::json& list, const Row
 }
 
 /// The key under which a row holds messages, or none.
-inline const char* messages_key(const nlohmann::json& row) {
+inline const char* messages_key(const nlohmann::ordered_json& row) {
   for (const char* key : {"messages", "conversations"}) {
     if (row.contains(key)) return key;
   }
   return nullptr;
 }
 
-inline ChatExample chat_row(const nlohmann::json& row, const RowPlace& place) {
+inline ChatExample chat_row(const nlohmann::ordered_json& row, const RowPlace& place) {
   const char* key = messages_key(row);
   ChatExample example{row_messages(row.at(key), place, key)};
   const auto is_assistant = [](const auto& message) { return message.at("role") == "assistant"; };
@@ -113,7 +113,7 @@ inline ChatExample chat_row(const nlohmann::json& row, const RowPlace& place) {
   return example;
 }
 
-inline RawExample raw_example(const nlohmann::json& row, const RowPlace& place) {
+inline RawExample raw_example(const nlohmann::ordered_json& row, const RowPlace& place) {
   if (!row.is_object()) place.refuse("expected an object, got {}", row.type_name());
   if (row.contains("input_ids")) return pretokenized_row(row, place);
   if (messages_key(row) != nullptr) return chat_row(row, place);

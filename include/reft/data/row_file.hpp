@@ -83,10 +83,10 @@ class RowFile {
   RowPlace place(int64_t index) const { return {file_->path(), unit_, rows_.at(static_cast<std::size_t>(index)).number}; }
   std::string_view text(int64_t index) const { return rows_.at(static_cast<std::size_t>(index)).text; }
 
-  /// @throws DataError naming the row.
-  nlohmann::json json(int64_t index) const {
+  /// Keys keep their order.   @throws DataError naming the row.
+  nlohmann::ordered_json json(int64_t index) const {
     try {
-      return nlohmann::json::parse(text(index));
+      return nlohmann::ordered_json::parse(text(index));
     } catch (const nlohmann::json::exception& error) {
       std::string problem = detail::parse_problem(error);
       if (problem.starts_with("line 1, ")) problem.erase(0, 8);  // the parser saw this line alone

@@ -61,6 +61,13 @@ class InterventionBase : public torch::nn::Module {
   /// Names of parameters that weight decay leaves alone.
   virtual bool decays(std::string_view parameter_name) const { return parameter_name != "b"; }
 
+  /// Its learning rate in relation to the optimizer's; 0 leaves it as it is.   @throws ConfigError for a negative one.
+  void set_learning_rate_scale(double scale) {
+    if (!(scale >= 0.0)) fail<ConfigError>("set_learning_rate_scale", "expected at least 0, got {}", scale);
+    learning_rate_scale_ = scale;
+  }
+  double learning_rate_scale() const { return learning_rate_scale_; }
+
   /// The dtype of its maths; rows are cast to it and back.
   torch::Dtype dtype() { return parameters().front().scalar_type(); }
 
@@ -69,6 +76,9 @@ class InterventionBase : public torch::nn::Module {
     for (const torch::Tensor& parameter : parameters()) count += parameter.numel();
     return count;
   }
+
+ private:
+  double learning_rate_scale_ = 1.0;
 };
 
 namespace detail {

@@ -100,9 +100,7 @@ std::string scalars_event(double wall_time, int64_t step, const Values& values) 
 }
 
 /// A CRC, rotated and shifted: the CRC of bytes that hold their own CRC would be a constant.
-inline uint32_t masked_crc32c(std::string_view bytes) {
-  return std::rotr(crc32c(std::as_bytes(std::span(bytes))), 15) + 0xA282EAD8U;
-}
+inline uint32_t masked_crc32c(std::string_view bytes) { return std::rotr(crc32c(std::as_bytes(std::span(bytes))), 15) + 0xA282EAD8U; }
 
 inline std::string tf_record(std::string_view data) {
   std::string record;

@@ -21,7 +21,8 @@ class ReportPage {
   /// Figures that are read first: pairs of a name and a number with its unit.
   void add_figures(const std::vector<std::pair<std::string, std::string>>& figures) {
     body_ += "<dl class=\"figures\">";
-    for (const auto& [name, value] : figures) body_ += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>", html_escape(name), html_escape(value));
+    for (const auto& [name, value] : figures)
+      body_ += fmt::format("<div><dt>{}</dt><dd>{}</dd></div>", html_escape(name), html_escape(value));
     body_ += "</dl>\n";
   }
 
@@ -56,10 +57,11 @@ class ReportPage {
   void add_html(std::string_view html) { body_ += html; }
 
   std::string html() const {
-    return fmt::format("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-                       "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">"
-                       "<title>{}</title>\n<style>{}\n{}</style></head>\n<body><main>\n{}</main></body></html>\n",
-                       html_escape(title_), kChartStyle, kStyle, body_);
+    return fmt::format(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+        "content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">"
+        "<title>{}</title>\n<style>{}\n{}</style></head>\n<body><main>\n{}</main></body></html>\n",
+        html_escape(title_), kChartStyle, kStyle, body_);
   }
 
  private:
@@ -76,9 +78,13 @@ class ReportPage {
       "figure{margin:0;padding:14px 14px 8px}.table{overflow:auto;max-height:460px}"
       "table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{padding:7px 14px;text-align:left;vertical-align:top}"
       "th{position:sticky;top:0;background:var(--card);color:var(--muted);font-weight:500;border-bottom:1px solid var(--grid)}"
-      "tbody tr+tr td{border-top:1px solid var(--grid)}td{overflow-wrap:anywhere}.number{text-align:right;font-variant-numeric:tabular-nums}"
-      ".sample{padding:14px 16px;margin:0 0 12px}.sample p{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;max-height:13em;overflow:auto}"
-      ".sample .prompt{font-weight:600;margin-bottom:10px}.answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,240px),1fr));gap:8px 22px}"
+      "tbody tr+tr td{border-top:1px solid "
+      "var(--grid)}td{overflow-wrap:anywhere}.number{text-align:right;font-variant-numeric:tabular-nums}"
+      ".sample{padding:14px 16px;margin:0 0 12px}.sample "
+      "p{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;max-height:13em;overflow:auto}"
+      ".sample "
+      ".prompt{font-weight:600;margin-bottom:10px}.answers{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,240px),1fr));"
+      "gap:8px 22px}"
       ".answers small{color:var(--muted)}.same{color:var(--series-2)}footer{color:var(--muted);font-size:12.5px;margin-top:36px}";
 
   std::string title_, body_;

@@ -39,13 +39,16 @@ class ThinnedSeries {
   const std::vector<ChartPoint>& points() const { return points_; }
 
   friend void to_json(nlohmann::json& json, const ThinnedSeries& series) {
-    json = {{"stride", series.stride_}, {"count", series.count_}, {"sum", {series.sum_.x, series.sum_.y}}, {"points", nlohmann::json::array()}};
+    json = {
+        {"stride", series.stride_}, {"count", series.count_}, {"sum", {series.sum_.x, series.sum_.y}}, {"points", nlohmann::json::array()}};
     for (const ChartPoint& point : series.points_) json["points"].push_back({point.x, point.y});
   }
 
   friend void from_json(const nlohmann::json& json, ThinnedSeries& series) {
     const auto point = [](const nlohmann::json& pair) {
-      const auto number = [](const nlohmann::json& value) { return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN(); };
+      const auto number = [](const nlohmann::json& value) {
+        return value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN();
+      };
       return ChartPoint{number(pair.at(0)), number(pair.at(1))};  // JSON has no NaN
     };
     series = {};

@@ -66,7 +66,7 @@ inline std::vector<double> round_ticks(double low, double high, int count, doubl
   }
   std::vector<double> ticks;
   const double first = std::floor(low / step + 1e-9);
-  for (double i = first; ; ++i) {
+  for (double i = first;; ++i) {
     ticks.push_back(i == 0.0 ? 0.0 : i * step);
     if (i * step >= high - 1e-9 * step) return ticks;
   }
@@ -96,8 +96,8 @@ inline std::string drawn_series(const ChartSeries& series, const ChartPlane& pla
     }
     pen_down = is_finite(point);
   }
-  return fmt::format("<path class=\"line{}\" stroke=\"var(--series-{})\" d=\"{}\"/>{}",
-                     series.style == SeriesStyle::faint ? " faint" : "", series.color, path, dots);
+  return fmt::format("<path class=\"line{}\" stroke=\"var(--series-{})\" d=\"{}\"/>{}", series.style == SeriesStyle::faint ? " faint" : "",
+                     series.color, path, dots);
 }
 
 /// Columns over the plane that name their values; about a hundred, whatever the number of points.
@@ -140,13 +140,16 @@ inline std::string drawn_legend(const LineChart& chart) {
 /// A line chart as an inline SVG element. Points whose values are not finite are gaps; without any point it says so.
 inline std::string to_svg(const LineChart& chart) {
   using detail::ChartPlane;
-  std::string svg = fmt::format("<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">"
-                                "<text class=\"title\" x=\"0\" y=\"18\">{}</text>",
-                                ChartPlane::kWidth, ChartPlane::kHeight, html_escape(chart.title), html_escape(chart.title));
+  std::string svg = fmt::format(
+      "<svg class=\"chart\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">"
+      "<text class=\"title\" x=\"0\" y=\"18\">{}</text>",
+      ChartPlane::kWidth, ChartPlane::kHeight, html_escape(chart.title), html_escape(chart.title));
   std::vector<ChartPoint> all;
-  for (const ChartSeries& series : chart.series) std::copy_if(series.points.begin(), series.points.end(), std::back_inserter(all), detail::is_finite);
+  for (const ChartSeries& series : chart.series)
+    std::copy_if(series.points.begin(), series.points.end(), std::back_inserter(all), detail::is_finite);
   if (all.empty()) {
-    return svg + fmt::format("<text class=\"middle\" x=\"{}\" y=\"{}\">nothing was measured</text></svg>", ChartPlane::kWidth / 2, ChartPlane::kHeight / 2);
+    return svg + fmt::format("<text class=\"middle\" x=\"{}\" y=\"{}\">nothing was measured</text></svg>", ChartPlane::kWidth / 2,
+                             ChartPlane::kHeight / 2);
   }
   const auto by_x = [](const auto& a, const auto& b) { return a.x < b.x; };
   const auto by_y = [](const auto& a, const auto& b) { return a.y < b.y; };
@@ -160,9 +163,11 @@ inline std::string to_svg(const LineChart& chart) {
   }
   for (const double tick : detail::round_ticks(plane.x_low, plane.x_high, 6, 1.0)) {
     if (tick < plane.x_low || tick > plane.x_high) continue;
-    svg += fmt::format("<text class=\"middle\" x=\"{:.1f}\" y=\"{}\">{}</text>", plane.x(tick), ChartPlane::kHeight - ChartPlane::kBottom + 16, short_number(tick));
+    svg += fmt::format("<text class=\"middle\" x=\"{:.1f}\" y=\"{}\">{}</text>", plane.x(tick),
+                       ChartPlane::kHeight - ChartPlane::kBottom + 16, short_number(tick));
   }
-  svg += fmt::format("<text class=\"end\" x=\"{}\" y=\"{}\">{}</text>", ChartPlane::kWidth - ChartPlane::kRight, ChartPlane::kHeight - 5, html_escape(chart.x_label));
+  svg += fmt::format("<text class=\"end\" x=\"{}\" y=\"{}\">{}</text>", ChartPlane::kWidth - ChartPlane::kRight, ChartPlane::kHeight - 5,
+                     html_escape(chart.x_label));
   for (const ChartSeries& series : chart.series) svg += detail::drawn_series(series, plane);
   return svg + detail::drawn_legend(chart) + detail::hover_columns(chart, plane) + "</svg>";
 }

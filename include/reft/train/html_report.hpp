@@ -116,10 +116,13 @@ class HtmlReport : public Callback {
   }
 
   std::vector<std::pair<std::string, std::string>> figures() const {
-    std::vector<std::pair<std::string, std::string>> figures{{"steps", fmt::format("{} of {}", grouped_number(last_.step), grouped_number(total_steps_))}};
-    if (const auto loss = smooth(curve("loss")); !loss.empty()) figures.emplace_back("loss (smoothed)", fmt::format("{:.4f}", loss.back().y));
+    std::vector<std::pair<std::string, std::string>> figures{
+        {"steps", fmt::format("{} of {}", grouped_number(last_.step), grouped_number(total_steps_))}};
+    if (const auto loss = smooth(curve("loss")); !loss.empty())
+      figures.emplace_back("loss (smoothed)", fmt::format("{:.4f}", loss.back().y));
     for (const auto& [name, points] : curves_) {
-      if (name.starts_with("evaluation ") && !points.points().empty()) figures.emplace_back(name, fmt::format("{:.4f}", points.points().back().y));
+      if (name.starts_with("evaluation ") && !points.points().empty())
+        figures.emplace_back(name, fmt::format("{:.4f}", points.points().back().y));
     }
     if (content_.base_parameters > 0) {
       figures.emplace_back("trained parameters", grouped_number(content_.trained_parameters));
@@ -127,7 +130,8 @@ class HtmlReport : public Callback {
                                                                             static_cast<double>(content_.base_parameters)));
     }
     if (last_.step > 0) figures.emplace_back("time", clock_text(last_.seconds));
-    if (const auto speed = smooth(curve("tokens per second")); !speed.empty()) figures.emplace_back("tokens per second", short_number(speed.back().y));
+    if (const auto speed = smooth(curve("tokens per second")); !speed.empty())
+      figures.emplace_back("tokens per second", short_number(speed.back().y));
     if (const auto& memory = curve("memory"); !memory.empty()) {
       const auto most = std::max_element(memory.begin(), memory.end(), [](const auto& a, const auto& b) { return a.y < b.y; });
       figures.emplace_back("memory, most", bytes_text(static_cast<int64_t>(most->y)));
@@ -136,20 +140,29 @@ class HtmlReport : public Callback {
   }
 
   std::vector<std::string> drawings() const {
-    LineChart loss{.title = "Loss", .series = {{"each step", curve("loss"), SeriesStyle::faint, 0}, {"smoothed", smooth(curve("loss")), SeriesStyle::line, 0}}};
+    LineChart loss{
+        .title = "Loss",
+        .series = {{"each step", curve("loss"), SeriesStyle::faint, 0}, {"smoothed", smooth(curve("loss")), SeriesStyle::line, 0}}};
     if (!curve("evaluation loss").empty()) loss.series.push_back({"evaluation", curve("evaluation loss"), SeriesStyle::dots, 1});
     std::vector<std::string> drawings{to_svg(loss)};
     for (const auto& [name, points] : curves_) {
       if (!name.starts_with("evaluation ") || name == "evaluation loss") continue;
-      drawings.push_back(to_svg(LineChart{.title = "Evaluation: " + name.substr(11), .series = {{"", points.points(), SeriesStyle::dots, 2}}, .from_zero = true}));
+      drawings.push_back(to_svg(LineChart{
+          .title = "Evaluation: " + name.substr(11), .series = {{"", points.points(), SeriesStyle::dots, 2}}, .from_zero = true}));
     }
     const auto& norm = curve("gradient norm");
-    drawings.push_back(to_svg(LineChart{.title = "Learning rate", .series = {{"", curve("learning rate"), SeriesStyle::line, 0}}, .from_zero = true}));
-    drawings.push_back(to_svg(LineChart{.title = "Gradient norm, before clipping", .series = {{"", norm, SeriesStyle::faint, 0}, {"", smooth(norm), SeriesStyle::line, 0}}, .from_zero = true}));
+    drawings.push_back(
+        to_svg(LineChart{.title = "Learning rate", .series = {{"", curve("learning rate"), SeriesStyle::line, 0}}, .from_zero = true}));
+    drawings.push_back(to_svg(LineChart{.title = "Gradient norm, before clipping",
+                                        .series = {{"", norm, SeriesStyle::faint, 0}, {"", smooth(norm), SeriesStyle::line, 0}},
+                                        .from_zero = true}));
     const auto& speed = curve("tokens per second");
-    drawings.push_back(to_svg(LineChart{.title = "Tokens per second", .series = {{"", speed, SeriesStyle::faint, 0}, {"", smooth(speed), SeriesStyle::line, 0}}, .from_zero = true}));
+    drawings.push_back(to_svg(LineChart{.title = "Tokens per second",
+                                        .series = {{"", speed, SeriesStyle::faint, 0}, {"", smooth(speed), SeriesStyle::line, 0}},
+                                        .from_zero = true}));
     if (!curve("memory").empty()) {
-      drawings.push_back(to_svg(LineChart{.title = "Memory in use (bytes)", .series = {{"", curve("memory"), SeriesStyle::line, 0}}, .from_zero = true}));
+      drawings.push_back(
+          to_svg(LineChart{.title = "Memory in use (bytes)", .series = {{"", curve("memory"), SeriesStyle::line, 0}}, .from_zero = true}));
     }
     return drawings;
   }
@@ -161,10 +174,12 @@ class HtmlReport : public Callback {
       const auto answer = [&](std::string_view name, const std::string& text) {
         const bool same = name != "expected" && !sample.expected.empty() && text == sample.expected;
         return text.empty() ? std::string()
-                            : fmt::format("<div><small>{}</small><p{}>{}{}</p></div>", name, same ? " class=\"same\"" : "", html_escape(text), same ? " ✓" : "");
+                            : fmt::format("<div><small>{}</small><p{}>{}{}</p></div>", name, same ? " class=\"same\"" : "",
+                                          html_escape(text), same ? " ✓" : "");
       };
-      page.add_html(fmt::format("<div class=\"sample\"><p class=\"prompt\">{}</p><div class=\"answers\">{}{}{}</div></div>\n", html_escape(sample.prompt),
-                                answer("before", sample.before), answer("after", sample.after), answer("expected", sample.expected)));
+      page.add_html(fmt::format("<div class=\"sample\"><p class=\"prompt\">{}</p><div class=\"answers\">{}{}{}</div></div>\n",
+                                html_escape(sample.prompt), answer("before", sample.before), answer("after", sample.after),
+                                answer("expected", sample.expected)));
     }
   }
 

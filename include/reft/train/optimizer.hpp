@@ -34,7 +34,8 @@ struct OptimizerOptions {
 // The result is the one that autograd through R(X) in every forward would give.
 
 /// AdamW over the parameters of interventions, keeping R Rᵀ = I.
-///   g = clip(Σ gradients / divisor);   m, v = moments of g;   p = p − η (m̂ / (√v̂ + ε) + λ p)
+///   g = clip(Σ gradients / divisor);   m, v = moments of g;   p = p − s η (m̂ / (√v̂ + ε) + λ p)
+/// with s the `learning_rate_scale` of the intervention when the optimizer was made.
 /// λ spares the parameters for which `InterventionBase::decays` is false (b). Destroying the optimizer gives R back to
 /// the interventions, which are then as any module.
 class Optimizer {
@@ -119,6 +120,7 @@ class Optimizer {
     torch::Tensor parameter;
     bool decays;
     Orthonormal* projection;  // whose X this is, or none
+    double learning_rate_scale;
   };
 
   struct Flat {
@@ -126,6 +128,7 @@ class Optimizer {
     torch::Tensor step;                                            // scalar
     std::vector<std::vector<int64_t>> shapes;                      // of the parameters in it, in order
     torch::Tensor mask = {};                                       // which values the current step may change; undefined = all
+    torch::Tensor scales = {};                                     // (number of parameters), of the learning rate; undefined = all 1
   };
 
   /// All projections of one shape, G of them.
@@ -145,9 +148,9 @@ class Optimizer {
         if (!item.value().requires_grad()) continue;
         Orthonormal* projection = intervention->orthonormal();
         if (projection != nullptr && item.key() == Orthonormal::kParameterName) {
-          by_shape[{item.value().size(0), item.value().size(1)}].push_back({item.value(), true, projection});
+          by_shape[{item.value().size(0), item.value().size(1)}].push_back({item.value(), true, projection, intervention->learning_rate_scale()});
         } else {
-          others.push_back({item.value(), intervention->decays(item.key()), nullptr});
+          others.push_back({item.value(), intervention->decays(item.key()), nullptr, intervention->learning_rate_scale()});
         }
       }
     }
@@ -183,6 +186,8 @@ class Optimizer {
       slice.copy_(parameter);
       parameter.set_data(slice);
       parameter.mutable_grad() = flat.gradients.narrow(0, first, parameter.numel()).view(parameter.sizes());
+      if (entry.learning_rate_scale != 1.0 && !flat.scales.defined()) flat.scales = torch::ones({count}, options);
+      if (flat.scales.defined()) flat.scales.narrow(0, first, parameter.numel()).fill_(entry.learning_rate_scale);
       first += parameter.numel();
       flat.shapes.push_back(parameter.sizes().vec());
     }
@@ -240,6 +245,7 @@ class Optimizer {
   void update(Flat& flat, double weight_decay) {
     flat.step.add_(1);
     if (flat.values.numel() == 0) return;
+    const torch::Tensor start = flat.scales.defined() ? flat.values.clone() : torch::Tensor();
     std::vector<torch::Tensor> before;
     const auto state = {flat.values, flat.first_moment, flat.second_moment};
     for (const torch::Tensor& tensor : state) {
@@ -248,6 +254,8 @@ class Optimizer {
     at::_fused_adamw_({flat.values}, {flat.gradients}, {flat.first_moment}, {flat.second_moment}, {}, {flat.step},
                       options_.learning_rate, options_.beta1, options_.beta2, weight_decay, options_.epsilon,
                       /*amsgrad=*/false, /*maximize=*/false);
+    // The step is proportional to the rate, so scaling it scales the rate.
+    if (start.defined()) flat.values.copy_(start + flat.scales * (flat.values - start));
     auto next = before.begin();
     for (torch::Tensor tensor : state) {
       if (flat.mask.defined()) tensor.copy_(torch::where(flat.mask, tensor, *next++));

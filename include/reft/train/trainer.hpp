@@ -7,6 +7,7 @@
 #include <deque>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -14,65 +15,18 @@
 #include <utility>
 #include <vector>
 
+#include "reft/data/example_source.hpp"
 #include "reft/data/sampler.hpp"
+#include "reft/train/best_parameters.hpp"
 #include "reft/train/callback.hpp"
+#include "reft/train/evaluation.hpp"
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
 #include "reft/train/schedule.hpp"
+#include "reft/train/trainer_options.hpp"
 #include "reft/train/training_state.hpp"
 
 namespace reft {
-
-struct TrainerOptions {
-  int64_t epochs = 3;
-  std::optional<int64_t> max_steps = {};  ///< optimizer steps at most; 0 trains nothing
-  int64_t batch_size = 8;                 ///< sequences of one forward
-  int64_t accumulate = 1;                 ///< forwards of one optimizer step
-  double learning_rate = 9e-4;
-  ScheduleKind schedule = ScheduleKind::linear;
-  double warmup_ratio = 0.0;
-  double weight_decay = 0.0;
-  double max_gradient_norm = 1.0;
-  uint64_t seed = 42;  ///< of the order of examples
-  bool shuffle = true;
-  std::filesystem::path checkpoint = {};  ///< file of the training state; empty = none is written
-  int64_t checkpoint_every = 0;           ///< steps between two; 0 = only when stopped
-  bool resume = false;                    ///< go on from `checkpoint` if it is there
-  std::function<bool()> should_stop = {}; ///< asked after every step
-};
-
-struct TrainingResult {
-  double train_loss = 0.0;          ///< mean over the last epoch's steps, of all steps if there were fewer
-  std::optional<double> eval_loss;  ///< mean over the supervised tokens of the evaluation examples
-  int64_t steps = 0;
-  int64_t tokens = 0;               ///< of all trained sequences
-  double seconds = 0.0;             ///< the training loop
-  bool stopped = false;             ///< `should_stop` said so before the last step
-
-  double tokens_per_second() const { return seconds > 0.0 ? static_cast<double>(tokens) / seconds : 0.0; }
-};
-
-/// Mean loss over the supervised tokens of `examples`, in evaluation mode and without gradients.
-/// @throws DataError for no examples.
-template <class Base>
-double evaluate_loss(ReftModel<Base>& model, const std::vector<Example>& examples, int64_t batch_size,
-                     const Objective<Base>& objective) {
-  torch::NoGradGuard no_grad;
-  const bool was_training = model.is_training();
-  model.eval();
-  double sum = 0.0;
-  int64_t count = 0;
-  for (int64_t first = 0; first < std::ssize(examples); first += batch_size) {
-    std::vector<const Example*> chosen;
-    for (int64_t i = first; i < std::min(first + batch_size, std::ssize(examples)); ++i) chosen.push_back(&examples[i]);
-    const RaggedBatch batch = collate(chosen, model.device());
-    sum += objective(model, batch).template item<double>();
-    count += batch.num_supervised();
-  }
-  model.train(was_training);
-  if (count == 0) fail<DataError>("evaluate_loss", "expected at least one supervised token, got none");
-  return sum / static_cast<double>(count);
-}
 
 /// Trains the interventions of a model by AdamW; the base stays as it is.
 ///   Trainer(model, {.epochs = 9}).fit(examples);
@@ -94,10 +48,21 @@ class Trainer {
     return *this;
   }
 
-  /// @param evaluation  its loss is measured after every epoch.
+  /// Measured at every evaluation, beside "loss".
+  /// @param lower_is_better  matters where it is the `metric_for_best`.
+  Trainer& add_metric(std::string name, Metric<Base> metric, bool lower_is_better = false) {
+    metrics_[std::move(name)] = {std::move(metric), lower_is_better};
+    return *this;
+  }
+
+  /// @param evaluation  its loss is measured at every evaluation; without any there is none, but of the metrics.
   /// @throws DataError for no examples; ConfigError for no interventions or options that cannot be meant; Error, naming
   ///   step and site, when the loss is no longer finite.
-  TrainingResult fit(const std::vector<Example>& examples, const std::vector<Example>& evaluation = {});
+  TrainingResult fit(const ExampleSource& examples, const ExampleSource& evaluation);
+
+  TrainingResult fit(const std::vector<Example>& examples, const std::vector<Example>& evaluation = {}) {
+    return fit(ListedExamples(examples), ListedExamples(evaluation));
+  }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -109,16 +74,26 @@ class Trainer {
     int64_t tokens = 0;
     double seconds = 0.0;       // of earlier parts of the run
     std::deque<double> losses;  // of the last epoch's steps
-    Clock::time_point begin = Clock::now();
+    Clock::time_point begin = Clock::now(), checkpoint_at = begin;
+    std::map<std::string, double> eval_metrics;
+    std::optional<BestParameters> best;
 
     double elapsed() const { return seconds + std::chrono::duration<double>(Clock::now() - begin).count(); }
     bool ends_epoch() const { return step % steps_per_epoch == 0; }
   };
 
+  struct NamedMetric {
+    Metric<Base> measure;
+    bool lower_is_better = false;
+  };
+
   Run begin_run(int64_t num_examples) const;
   void resume(Run& run, const TrainingState& state) const;
-  StepReport train_step(Run& run, Optimizer& optimizer, const std::vector<Example>& examples, double learning_rate);
-  void save_checkpoint(const Run& run, const Optimizer& optimizer) const;
+  StepReport train_step(Run& run, Optimizer& optimizer, const ExampleSource& examples, double learning_rate);
+  void evaluate(Run& run, const ExampleSource& evaluation);
+  bool evaluates(const Run& run, const ExampleSource& evaluation) const;
+  bool checkpoint_is_due(const Run& run) const;
+  void save_checkpoint(Run& run, const Optimizer& optimizer) const;
   nlohmann::json fingerprint(int64_t num_examples) const;
   [[noreturn]] void fail_not_finite(const RaggedBatch& batch, int64_t step, double loss, double norm);
 
@@ -126,55 +101,94 @@ class Trainer {
   TrainerOptions options_;
   Objective<Base> objective_;
   std::vector<Callback*> callbacks_;
+  std::map<std::string, NamedMetric> metrics_;
   int64_t num_examples_ = 0;
 };
 
 template <HookedTransformer Base>
-TrainingResult Trainer<Base>::fit(const std::vector<Example>& examples, const std::vector<Example>& evaluation) {
-  if (examples.empty()) fail<DataError>("Trainer", "expected at least one example, got none");
-  num_examples_ = std::ssize(examples);
+TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSource& evaluation) {
+  if (examples.size() == 0) fail<DataError>("Trainer", "expected at least one example, got none");
+  num_examples_ = examples.size();
   Run run = begin_run(num_examples_);
+  if (run.best && evaluation.size() == 0 && metrics_.empty()) {
+    fail<ConfigError>("Trainer", "metric_for_best is \"{}\", but there is nothing to evaluate", options_.metric_for_best);
+  }
   std::optional<TrainingState> state;
   if (options_.resume && std::filesystem::exists(options_.checkpoint)) {
     state = load_training_state(options_.checkpoint);
     resume(run, *state);
   }
-  Optimizer optimizer(model_.interventions().interventions(),
-                      {.learning_rate = options_.learning_rate, .weight_decay = options_.weight_decay,
-                       .max_gradient_norm = options_.max_gradient_norm});
-  if (state) optimizer.load_state(state->tensors);
+  std::optional<Optimizer> optimizer(std::in_place, model_.interventions().interventions(),
+                                     OptimizerOptions{.learning_rate = options_.learning_rate, .weight_decay = options_.weight_decay,
+                                                      .max_gradient_norm = options_.max_gradient_norm});
+  if (state) optimizer->load_state(state->tensors);
   const LearningRateSchedule schedule(options_.schedule, run.total_steps, options_.warmup_ratio);
 
   TrainingResult result;
   model_.train();
   for (Callback* callback : callbacks_) callback->on_begin(run.step, run.total_steps);
-  const auto evaluate = [&] {
-    result.eval_loss = evaluate_loss(model_, evaluation, options_.batch_size, objective_);
-    for (Callback* callback : callbacks_) callback->on_evaluation({run.step, {{"loss", *result.eval_loss}}});
-  };
-  run.begin = Clock::now();
-  while (run.step < run.total_steps) {
-    const StepReport report = train_step(run, optimizer, examples, options_.learning_rate * schedule.factor(run.step));
+  run.begin = run.checkpoint_at = Clock::now();
+  const auto is_out_of_patience = [&] { return run.best && options_.patience > 0 && run.best->evaluations_since() >= options_.patience; };
+  while (run.step < run.total_steps && !is_out_of_patience()) {
+    const StepReport report = train_step(run, *optimizer, examples, options_.learning_rate * schedule.factor(run.step));
     for (Callback* callback : callbacks_) callback->on_step(report);
     const bool last = run.step == run.total_steps;
-    if (!evaluation.empty() && run.ends_epoch() && !last) evaluate();
+    if (evaluates(run, evaluation)) evaluate(run, evaluation);
     if (!last && options_.should_stop && options_.should_stop()) {
       result.stopped = true;
       break;
     }
-    const bool due = options_.checkpoint_every > 0 && run.step % options_.checkpoint_every == 0;
-    if (due && !last) save_checkpoint(run, optimizer);
+    if (!last && checkpoint_is_due(run)) save_checkpoint(run, *optimizer);
   }
   result.seconds = run.elapsed();
-  if (result.stopped) save_checkpoint(run, optimizer);
-  if (!evaluation.empty() && !result.stopped) evaluate();
+  result.out_of_patience = is_out_of_patience() && !result.stopped;
+  if (result.stopped) save_checkpoint(run, *optimizer);
   for (Callback* callback : callbacks_) callback->on_end();
   model_.eval();
   result.steps = run.step;
   result.tokens = run.tokens;
+  result.eval_metrics = std::move(run.eval_metrics);
+  if (!result.stopped && run.best && run.best->is_set()) {
+    optimizer.reset();  // R is then rebuilt from the parameters
+    run.best->apply(model_.mutable_interventions());
+    result.best_step = run.best->step();
+  }
+  if (const auto loss = result.eval_metrics.find("loss"); loss != result.eval_metrics.end()) result.eval_loss = loss->second;
   const auto count = static_cast<double>(std::max<size_t>(1, run.losses.size()));
   result.train_loss = std::accumulate(run.losses.begin(), run.losses.end(), 0.0) / count;
   return result;
+}
+
+template <HookedTransformer Base>
+bool Trainer<Base>::evaluates(const Run& run, const ExampleSource& evaluation) const {
+  if (evaluation.size() == 0 && metrics_.empty()) return false;
+  const bool due = options_.evaluate_every > 0 ? run.step % options_.evaluate_every == 0 : run.ends_epoch();
+  return due || run.step == run.total_steps;
+}
+
+template <HookedTransformer Base>
+void Trainer<Base>::evaluate(Run& run, const ExampleSource& evaluation) {
+  EvaluationReport report{run.step, {}};
+  if (evaluation.size() > 0) report.metrics["loss"] = evaluate_loss(model_, evaluation, options_.batch_size, objective_);
+  for (const auto& [name, metric] : metrics_) {
+    const detail::Evaluating evaluating(model_);
+    report.metrics[name] = metric.measure(model_);
+  }
+  for (Callback* callback : callbacks_) callback->on_evaluation(report);
+  if (run.best) {
+    const auto value = report.metrics.find(run.best->metric());
+    if (value == report.metrics.end()) fail<ConfigError>("Trainer", "metric_for_best \"{}\" is not measured", run.best->metric());
+    run.best->consider(value->second, run.step, model_.interventions());
+    if (run.best->step() != run.step) return;
+  }
+  run.eval_metrics = std::move(report.metrics);
+}
+
+template <HookedTransformer Base>
+bool Trainer<Base>::checkpoint_is_due(const Run& run) const {
+  const double minutes = std::chrono::duration<double>(Clock::now() - run.checkpoint_at).count() / 60.0;
+  return (options_.checkpoint_every > 0 && run.step % options_.checkpoint_every == 0) ||
+         (options_.checkpoint_minutes > 0.0 && minutes >= options_.checkpoint_minutes);
 }
 
 template <HookedTransformer Base>
@@ -182,15 +196,24 @@ typename Trainer<Base>::Run Trainer<Base>::begin_run(int64_t num_examples) const
   if (options_.epochs < 0 || options_.accumulate < 1) {
     fail<ConfigError>("Trainer", "expected epochs >= 0 and accumulate >= 1, got {} and {}", options_.epochs, options_.accumulate);
   }
-  Run run{Sampler(num_examples, options_.batch_size, options_.seed, options_.shuffle)};
+  if (options_.patience > 0 && options_.metric_for_best.empty()) fail<ConfigError>("Trainer", "patience needs a metric_for_best");
+  Run run{Sampler(num_examples, options_.batch_size, options_.seed, options_.shuffle, options_.mixture)};
   run.steps_per_epoch = (run.sampler.batches_per_epoch() + options_.accumulate - 1) / options_.accumulate;
   run.total_steps = options_.epochs * run.steps_per_epoch;
   if (options_.max_steps) run.total_steps = std::min(run.total_steps, *options_.max_steps);
+  if (const std::string& name = options_.metric_for_best; !name.empty()) {
+    const auto metric = metrics_.find(name);
+    std::vector<std::string> names;
+    for (const auto& [known, unused] : metrics_) names.push_back(known);
+    if (name != "loss" && metric == metrics_.end())
+      fail<ConfigError>("Trainer", "metric_for_best \"{}\": expected loss or one of [{}]", name, fmt::join(names, ", "));
+    run.best.emplace(name, name == "loss" || metric->second.lower_is_better);
+  }
   return run;
 }
 
 template <HookedTransformer Base>
-StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const std::vector<Example>& examples,
+StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const ExampleSource& examples,
                                      double learning_rate) {
   const Clock::time_point begin = Clock::now();
   const int64_t epoch = run.sampler.state().epoch;
@@ -200,9 +223,9 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const std::
   RaggedBatch batch;
   optimizer.zero_grad();
   for (int64_t i = 0; i < options_.accumulate && run.sampler.state().epoch == epoch; ++i) {
-    std::vector<const Example*> chosen;
-    for (const int64_t index : run.sampler.next()) chosen.push_back(&examples[index]);
-    batch = collate(chosen, model_.device());
+    std::vector<Example> chosen;
+    for (const int64_t index : run.sampler.next()) chosen.push_back(examples.get(index));
+    batch = detail::collate(chosen, model_.device());
     const torch::Tensor loss = objective_(model_, batch);
     // Nothing is learnt from a batch where no position lies inside a prompt, or where none reaches the loss.
     if (loss.requires_grad()) loss.backward();
@@ -234,7 +257,10 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const std::
 
 template <HookedTransformer Base>
 nlohmann::json Trainer<Base>::fingerprint(int64_t num_examples) const {
+  std::vector<double> scales;
+  for (const auto& intervention : model_.interventions().interventions()) scales.push_back(intervention->learning_rate_scale());
   return {{"examples", num_examples},
+          {"learning_rate_scales", scales},
           {"epochs", options_.epochs},
           {"max_steps", options_.max_steps ? nlohmann::json(*options_.max_steps) : nlohmann::json()},
           {"batch_size", options_.batch_size},
@@ -244,11 +270,15 @@ nlohmann::json Trainer<Base>::fingerprint(int64_t num_examples) const {
           {"warmup_ratio", options_.warmup_ratio},
           {"weight_decay", options_.weight_decay},
           {"max_gradient_norm", options_.max_gradient_norm},
-          {"shuffle", options_.shuffle}};
+          {"shuffle", options_.shuffle},
+          {"mixture", options_.mixture.weights},
+          {"evaluate_every", options_.evaluate_every},
+          {"metric_for_best", options_.metric_for_best},
+          {"patience", options_.patience}};
 }
 
 template <HookedTransformer Base>
-void Trainer<Base>::save_checkpoint(const Run& run, const Optimizer& optimizer) const {
+void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const {
   if (options_.checkpoint.empty()) return;
   TrainingState state;
   capture(state, model_.interventions(), model_.device());
@@ -258,7 +288,11 @@ void Trainer<Base>::save_checkpoint(const Run& run, const Optimizer& optimizer) 
   nlohmann::json callbacks(nlohmann::json::value_t::object);
   for (const Callback* callback : callbacks_) callback->save_state(callbacks);
   state.progress["callbacks"] = std::move(callbacks);
+  state.progress["eval_metrics"] = run.eval_metrics;
+  if (run.best) run.best->capture(state);
+  keep_older_checkpoints(options_.checkpoint, options_.keep_checkpoints);
   save_training_state(state, options_.checkpoint);
+  run.checkpoint_at = Clock::now();
 }
 
 template <HookedTransformer Base>
@@ -276,6 +310,8 @@ void Trainer<Base>::resume(Run& run, const TrainingState& state) const {
     state.progress.at("losses").get_to(run.losses);
     run.sampler.restore(state.progress.at("sampler").get<SamplerState>());
     for (Callback* callback : callbacks_) callback->load_state(state.progress.at("callbacks"));
+    state.progress.at("eval_metrics").get_to(run.eval_metrics);
+    if (run.best) run.best->restore(state, model_.device());
   } catch (const nlohmann::json::exception&) {
     fail<CheckpointError>("Trainer", "{}: its progress is not one of this library", options_.checkpoint.string());
   }

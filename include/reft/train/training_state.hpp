@@ -5,13 +5,17 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "reft/hook/parse_integer.hpp"
 #include "reft/io/safetensors_torch.hpp"
 
 namespace reft {
@@ -78,6 +82,45 @@ inline TrainingState load_training_state(const std::filesystem::path& path) {
   if (progress != file.metadata().end()) state.progress = nlohmann::json::parse(progress->second, nullptr, false);
   if (!state.progress.is_object()) fail<CheckpointError>("load_training_state", "{}: expected progress in its metadata", path.string());
   return state;
+}
+
+namespace detail {
+
+/// The older checkpoints beside `path` by their steps: "checkpoint-40.safetensors" beside "checkpoint.safetensors".
+inline std::map<int64_t, std::filesystem::path> older_checkpoints(const std::filesystem::path& path) {
+  std::map<int64_t, std::filesystem::path> found;
+  const std::string prefix = path.stem().string() + "-";
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator(path.has_parent_path() ? path.parent_path() : ".", none)) {
+    const std::string stem = entry.path().stem().string();
+    if (entry.path().extension() != path.extension() || !stem.starts_with(prefix)) continue;
+    if (const auto step = parse_integer<int64_t>(std::string_view(stem).substr(prefix.size()))) found[*step] = entry.path();
+  }
+  return found;
+}
+
+}  // namespace detail
+
+/// Before `path` is replaced: the state it holds stays under a name with its step, and the oldest go, so that with the new
+/// one there are `keep`.   @throws Error if the state cannot be kept.
+inline void keep_older_checkpoints(const std::filesystem::path& path, int64_t keep) {
+  if (keep > 1 && std::filesystem::exists(path)) {
+    const auto step = load_training_state(path).progress.value("step", int64_t{0});
+    const auto kept = path.parent_path() / fmt::format("{}-{}{}", path.stem().string(), step, path.extension().string());
+    std::error_code error;
+    std::filesystem::remove(kept, error);
+    // A second name costs nothing; some file systems have none.
+    std::filesystem::create_hard_link(path, kept, error);
+    if (error && !std::filesystem::copy_file(path, kept, error)) fail<Error>("keep_older_checkpoints", "{}: {}", kept.string(), error.message());
+  }
+  auto older = detail::older_checkpoints(path);
+  for (; std::ssize(older) > std::max<int64_t>(0, keep - 1); older.erase(older.begin())) std::filesystem::remove(older.begin()->second);
+}
+
+/// Removes a checkpoint and the older ones beside it.
+inline void remove_checkpoints(const std::filesystem::path& path) {
+  std::filesystem::remove(path);
+  for (const auto& [step, older] : detail::older_checkpoints(path)) std::filesystem::remove(older);
 }
 
 }  // namespace reft
