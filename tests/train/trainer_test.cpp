@@ -249,10 +249,12 @@ TEST_CASE("the parameters of the best evaluation are the result, and patience en
   CHECK(result.best_step == 3);
   CHECK(result.eval_metrics.at("valley") == 0.0);
   CHECK(result.eval_loss == result.eval_metrics.at("loss"));
+  bool moved_on = false;
   for (const auto& item : model.interventions().named_parameters()) {
     CHECK(item.value().equal(states[2].at(item.key())));
-    CHECK(!states[2].at(item.key()).equal(states[6].at(item.key())));
+    moved_on |= !states[2].at(item.key()).equal(states[6].at(item.key()));
   }
+  CHECK(moved_on);
   // What the model does is what it did then.
   const reft::Objective<reft::CausalLM> objective = &reft::language_modelling_loss<reft::CausalLM>;
   CHECK(reft::evaluate_loss(model, examples, 4, objective) == Approx(*result.eval_loss).epsilon(1e-6));

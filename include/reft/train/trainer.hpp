@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <deque>
@@ -259,8 +260,9 @@ template <HookedTransformer Base>
 nlohmann::json Trainer<Base>::fingerprint(int64_t num_examples) const {
   std::vector<double> scales;
   for (const auto& intervention : model_.interventions().interventions()) scales.push_back(intervention->learning_rate_scale());
+  const bool alike = std::all_of(scales.begin(), scales.end(), [](double scale) { return scale == 1.0; });
   return {{"examples", num_examples},
-          {"learning_rate_scales", scales},
+          {"learning_rate_scales", alike ? nlohmann::json() : nlohmann::json(scales)},
           {"epochs", options_.epochs},
           {"max_steps", options_.max_steps ? nlohmann::json(*options_.max_steps) : nlohmann::json()},
           {"batch_size", options_.batch_size},
