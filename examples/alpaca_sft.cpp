@@ -15,6 +15,7 @@
 #include "reft/train/generation_metric.hpp"
 #include "reft/train/html_report.hpp"
 #include "reft/train/tensorboard.hpp"
+#include "reft/train/trunk_cache.hpp"
 #include "reft/train/trainer.hpp"
 #include "support/interventions.hpp"
 #include "support/model_path.hpp"
@@ -32,7 +33,7 @@ constexpr size_t kShown = 8;  // answers before and after
 
 struct Settings {
   std::string model, output = "adapter", eval_data, eval_generation, data_cache, prompt_template = "alpaca", schedule = "linear", metrics,
-                     tensorboard, report;
+                     tensorboard, report, trunk_cache = "auto";
   std::vector<std::string> data;
   std::vector<double> data_weights;
   reft::TrainerOptions training;
@@ -92,6 +93,8 @@ void add_flags(CLI::App& app, Settings& settings) {
          "Evaluation");
   option("--patience", training.patience, "evaluations without a better metric-for-best that end the run; 0 = never", "Evaluation")
       ->check(CLI::NonNegativeNumber);
+  option("--trunk-cache", settings.trunk_cache, "auto (blocks below the lowest edit run once for each example where they are a quarter or more) or off", "Training")
+      ->check(CLI::IsMember({"auto", "off"}));
   option("--checkpoint-every", training.checkpoint_every, "steps between checkpoints; 0 = only on ctrl-C and SIGTERM", "Training")
       ->check(CLI::NonNegativeNumber);
   option("--checkpoint-minutes", training.checkpoint_minutes, "minutes between checkpoints; 0 = only as the other flags say", "Training")
@@ -370,7 +373,9 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
   create_output(settings);
   stop_on_signals(true);
   training.should_stop = [] { return stop_signal != 0; };
-  reft::Trainer<reft::CausalLM> trainer(model, training);
+  reft::TrunkCache trunk(model);
+  const bool caches = settings.trunk_cache == "auto" && training.epochs > 1 && 4 * trunk.num_blocks() >= model.base()->num_layers();
+  reft::Trainer<reft::CausalLM> trainer(model, training, caches ? trunk.objective() : &reft::language_modelling_loss<reft::CausalLM>);
   if (!settings.eval_generation.empty()) {
     const reft::Scorer scorer = settings.eval_generation == "contains" ? reft::contains_match : reft::exact_match;
     const auto decode = [&](std::span<const int64_t> ids) { return tokenizer->decode(ids); };

@@ -280,8 +280,24 @@ PY
   expect_error 1 "entry 1" "${few[@]}" --config "$work/far.json" --output "$work/never"
 }
 
+# What is cached changes nothing but the time: here all blocks are below the edit of the last one's output.
+trunk_cache() {
+  local cached=auto
+  for cached in auto off; do
+    expect_code 0 "--trunk-cache $cached" "${sft[@]}" --data "$alpaca" --max-examples 48 --max-length 96 --epochs 3 --layers 1 --trunk-cache $cached \
+      --output "$work/trunk_$cached" --metrics "$work/trunk_$cached.jsonl"
+  done
+  python3 - "$work/trunk_auto.jsonl" "$work/trunk_off.jsonl" <<'PY' || fail "a cached trunk gives other losses"
+import json, sys
+auto, off = [[o["loss"] for o in map(json.loads, open(path)) if "loss" in o] for path in sys.argv[1:]]
+assert len(auto) == len(off) >= 9, (auto, off)
+assert max(abs(a - b) for a, b in zip(auto, off)) < 1e-5, (auto, off)
+PY
+}
+
 the_promise
 the_adapter_is_used
+trunk_cache
 stopping_and_resuming
 starts
 data_formats

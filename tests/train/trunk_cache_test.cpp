@@ -79,17 +79,20 @@ TEST_CASE("with a cached trunk training has the losses it has without, and each 
 
 TEST_CASE("a cached run repeats bit for bit, whether states are in memory or in the file") {
   const reft::CausalLM base = three_layers();
-  const auto run = [&](int64_t memory_bytes) {
+  const auto run = [&](int64_t memory_bytes, int64_t file_bytes, int64_t num_computed = 7) {
     Model model = model_at(base, 1);
-    reft::TrunkCache cache(model, memory_bytes);
+    reft::TrunkCache cache(model, {.memory_bytes = memory_bytes, .file_bytes = file_bytes});
     const Losses losses = train(model, cache.objective());
     CHECK(cache.bytes_in_memory() <= memory_bytes);
+    CHECK(cache.num_computed() == num_computed);
     return losses;
   };
-  const Losses in_memory = run(int64_t{1} << 30);
-  CHECK(run(int64_t{1} << 30) == in_memory);
-  CHECK(run(0) == in_memory);
-  CHECK(run(2000) == in_memory);
+  constexpr int64_t kPlenty = 1 << 20;
+  const Losses in_memory = run(kPlenty, 0);
+  CHECK(run(kPlenty, 0) == in_memory);
+  CHECK(run(0, kPlenty) == in_memory);
+  CHECK(run(2000, kPlenty) == in_memory);
+  CHECK(run(0, 0, 21) == in_memory);  // room for none: each of 7 examples in each of 3 epochs
 }
 
 TEST_CASE("gradients with a cached trunk are those without") {

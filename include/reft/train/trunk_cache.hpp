@@ -42,24 +42,32 @@ inline int64_t num_untouched_blocks(const std::vector<Attachment>& attachments, 
   return lowest;
 }
 
+/// Where states are kept. Those for which there is room in neither place are computed each time.
+struct TrunkCacheOptions {
+  int64_t memory_bytes = int64_t{1} << 30;
+  int64_t file_bytes = int64_t{16} << 30;  ///< of a temporary file without a name
+};
+
 namespace detail {
 
-/// Tensors by key: in memory up to a limit, the others in a nameless file that ends with the store.
+/// Tensors by key: in memory up to a limit, others up to a second one in a nameless file that ends with the store.
 class TensorStore {
  public:
-  explicit TensorStore(int64_t memory_bytes) : memory_bytes_(memory_bytes) {}
+  explicit TensorStore(const TrunkCacheOptions& options) : options_(options) {}
 
   bool contains(const std::string& key) const { return entries_.contains(key); }
   int64_t bytes_in_memory() const { return used_bytes_; }
 
-  /// @param value  on the CPU, contiguous.   @throws Error if the disk is full.
-  void put(const std::string& key, torch::Tensor value) {
+  /// Keeps it where there is room.   @param value  on the CPU, contiguous.   @throws Error if the disk is full.
+  void put(const std::string& key, const torch::Tensor& value) {
     const auto bytes = static_cast<int64_t>(value.nbytes());
-    if (used_bytes_ + bytes <= memory_bytes_) {
+    if (used_bytes_ + bytes <= options_.memory_bytes) {
       used_bytes_ += bytes;
-      entries_[key] = {std::move(value), 0};
+      entries_[key] = {value, 0};
       return;
     }
+    if (filed_bytes_ + bytes > options_.file_bytes) return;
+    filed_bytes_ += bytes;
     if (!file_) file_.reset(std::tmpfile());
     if (!file_ || std::fseek(file_.get(), 0, SEEK_END) != 0) refuse();
     const int64_t offset = std::ftell(file_.get());
@@ -89,7 +97,8 @@ class TensorStore {
 
   [[noreturn]] static void refuse() { fail<Error>("TrunkCache", "the temporary file cannot be written or read; give the cache more memory"); }
 
-  int64_t memory_bytes_, used_bytes_ = 0;
+  TrunkCacheOptions options_;
+  int64_t used_bytes_ = 0, filed_bytes_ = 0;
   std::unordered_map<std::string, Entry> entries_;
   std::unique_ptr<std::FILE, Close> file_;
 };
@@ -103,9 +112,8 @@ class TensorStore {
 template <HasTrunk Base>
 class TrunkCache {
  public:
-  /// @param memory_bytes  states beyond it are kept in a temporary file.
-  explicit TrunkCache(const ReftModel<Base>& model, int64_t memory_bytes = int64_t{2} << 30)
-      : num_blocks_(num_untouched_blocks(model.interventions().attachments(), model.base()->num_layers())), store_(memory_bytes) {}
+  explicit TrunkCache(const ReftModel<Base>& model, const TrunkCacheOptions& options = {})
+      : num_blocks_(num_untouched_blocks(model.interventions().attachments(), model.base()->num_layers())), store_(options) {}
 
   int64_t num_blocks() const { return num_blocks_; }
   int64_t num_computed() const { return num_computed_; }
@@ -132,12 +140,14 @@ class TrunkCache {
     for (int64_t i = 0; i < batch.layout.num_sequences(); ++i) {
       const int64_t first = batch.layout.start(i), length = batch.layout.length(i);
       const std::string key(reinterpret_cast<const char*>(ids.const_data_ptr<int64_t>() + first), static_cast<size_t>(length) * sizeof(int64_t));
-      if (!store_.contains(key)) {
-        const Layout alone = Layout::ragged({length}, batch.layout.device());
-        store_.put(key, base.trunk(batch.input_ids.narrow(0, first, length), alone, num_blocks_).to(torch::kCPU).contiguous());
-        ++num_computed_;
+      if (store_.contains(key)) {
+        parts.push_back(store_.get(key));
+        continue;
       }
-      parts.push_back(store_.get(key));
+      const Layout alone = Layout::ragged({length}, batch.layout.device());
+      parts.push_back(base.trunk(batch.input_ids.narrow(0, first, length), alone, num_blocks_).to(torch::kCPU).contiguous());
+      store_.put(key, parts.back());
+      ++num_computed_;
     }
     return at::cat(parts).to(batch.input_ids.device());
   }
