@@ -1,115 +1,232 @@
-// Continues prompts with a base, or with a base and an adapter.
+// Continues prompts with a base, or with a base and adapters: many prompts and adapters at once, one base in memory.
+#include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <iostream>
+#include <memory>
+#include <numeric>
 
 #include "reft/data/prompt_template.hpp"
+#include "reft/generate/adapter_registry.hpp"
 #include "reft/generate/generate.hpp"
+#include "reft/generate/score.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
 #include "support/adapter.hpp"
 #include "support/model_path.hpp"
 #include "support/program.hpp"
+#include "support/prompts.hpp"
 
 namespace {
 
+using reft::program::PromptLine;
+
+constexpr const char* kNoAdapter = "none";
+constexpr int64_t kShortestSharedPrefix = 8;  // tokens below which sharing them is not worth a pass
+
 struct Settings {
-  std::string model, prompt, prompt_file, tokens, prompt_template;
+  std::string model, prompt, prompt_file, tokens, prompt_template, score, score_tokens;
   reft::program::AdapterFlags adapter;
   reft::GenerateOptions generation;
-  bool json = false, interactive = false;
+  double scale = 1.0;
+  int64_t batch_size = 16;
+  bool json = false, interactive = false, stream = false;
+};
+
+/// One answer that is asked for.
+struct Task {
+  std::string text;     // of the prompt, as it was given
+  std::string adapter;  // its name, or none
+  reft::GenerationRequest request;
 };
 
 class Generator {
  public:
   Generator(const Settings& settings, const reft::program::Common& common)
-      : settings_(settings), model_(reft::load_causal_lm(settings.model, common.load_options())) {
+      : settings_(settings), options_(settings.generation), base_(reft::load_causal_lm(settings.model, common.load_options())), registry_(base_) {
     if (std::filesystem::exists(std::filesystem::path(settings.model) / "tokenizer.json")) {
-      tokenizer_ = reft::load_tokenizer(settings.model);
+      options_.tokenizer = reft::load_tokenizer(settings.model);
     }
-    const reft::AdapterInfo adapter = settings.adapter.attach(model_);
-    // An adapter is best asked in the wording it was trained with.
-    for (const std::string& name : {settings.prompt_template, adapter.prompt_template, std::string("none")}) {
-      if (name.empty()) continue;
-      template_ = reft::parse_prompt_template(name);
-      break;
+    for (const std::string& folder : settings.adapter.folders()) {
+      if (folder != kNoAdapter) registry_.add(folder, folder, settings.adapter.options());
+      names_.push_back(folder);
+      (void)adapter(folder);  // what is wrong with one is said before anything is answered
     }
+    if (names_.empty()) names_.push_back(kNoAdapter);
   }
 
-  const reft::Tokenizer& tokenizer() const {
-    if (!tokenizer_) {
-      reft::fail<reft::ConfigError>("generate", "{} has no tokenizer.json; give --tokens", settings_.model);
+  void answer(const std::vector<PromptLine>& prompts) {
+    std::vector<Task> tasks;
+    for (const PromptLine& prompt : prompts) {
+      for (const std::string& name : prompt.adapter ? std::vector{*prompt.adapter} : names_) tasks.push_back(task(prompt, name));
     }
-    return *tokenizer_;
-  }
-
-  std::vector<int64_t> encode(const std::string& text) const {
-    return tokenizer().encode(reft::render_prompt(template_, text));
-  }
-
-  void print(const std::vector<int64_t>& prompt) {
-    const auto begin = std::chrono::steady_clock::now();
-    const reft::Continuation continuation = reft::generate(model_, {prompt}, settings_.generation).front();
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    const std::string text = tokenizer_ ? tokenizer_->decode(continuation.tokens) : "";
-    if (!settings_.json) {
-      if (tokenizer_) fmt::print("{}\n", text);
-      else fmt::print("{}\n", fmt::join(continuation.tokens, ","));
-      return;
+    if (!settings_.score.empty() || !settings_.score_tokens.empty()) return print_scores(tasks);
+    const auto prefix = shared_prefix(tasks);
+    options_.prefix = prefix.get();
+    const int64_t batch_size = settings_.stream ? 1 : settings_.batch_size;
+    for (auto first = tasks.begin(); first != tasks.end();) {
+      const auto last = first + std::min<std::ptrdiff_t>(batch_size, tasks.end() - first);
+      print_batch(std::vector<Task>(first, last));
+      first = last;
     }
-    nlohmann::ordered_json line{{"prompt_tokens", prompt},
-                                {"tokens", continuation.tokens},
-                                {"text", tokenizer_ ? nlohmann::ordered_json(text) : nullptr},
-                                {"finish_reason", reft::to_string(continuation.finish_reason)},
-                                {"seconds", seconds},
-                                {"tokens_per_second", static_cast<double>(continuation.tokens.size()) / seconds}};
-    fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-    std::fflush(stdout);
   }
 
   /// One answer a line of standard input, until it ends; each prompt stands alone.
   void chat() {
-    reft::GenerateOptions options = settings_.generation;
-    const reft::Tokenizer& words = tokenizer();
+    if (names_.size() > 1) reft::fail<reft::ConfigError>("generate", "--interactive: expected one adapter, got {}", names_.size());
+    (void)tokenizer();
     for (std::string line; fmt::print("> "), std::fflush(stdout), std::getline(std::cin, line);) {
-      if (line.empty()) continue;
-      reft::TokenStream stream(words);
-      options.on_token = [&](int64_t, int64_t token) {
-        fmt::print("{}", stream.add(token));
-        std::fflush(stdout);
-      };
-      (void)reft::generate(model_, {encode(line)}, options);
-      fmt::print("{}\n", stream.flush());
+      if (!line.empty()) print_streaming(task({line}, names_.front()));
     }
     fmt::print("\n");
   }
 
  private:
+  const reft::Tokenizer& tokenizer() const {
+    if (!options_.tokenizer) {
+      reft::fail<reft::ConfigError>("generate", "{} has no tokenizer.json; give --tokens", settings_.model);
+    }
+    return *options_.tokenizer;
+  }
+
+  reft::AdapterRegistry::Adapter adapter(const std::string& name) {
+    return name == kNoAdapter ? reft::AdapterRegistry::Adapter{} : registry_.get(name);
+  }
+
+  Task task(const PromptLine& prompt, const std::string& name) {
+    const auto [interventions, info] = adapter(name);
+    Task task{{}, name, {prompt.tokens, interventions, prompt.scale.value_or(settings_.scale)}};
+    if (!prompt.tokens.empty()) return task;
+    // An adapter is best asked in the wording it was trained with.
+    for (const std::string& candidate : {settings_.prompt_template, info.prompt_template, std::string("none")}) {
+      if (candidate.empty()) continue;
+      task.text = reft::render_prompt(reft::parse_prompt_template(candidate), prompt.text);
+      break;
+    }
+    task.request.prompt = tokenizer().encode(task.text);
+    return task;
+  }
+
+  /// What all prompts begin with, such as a template's first words.
+  std::unique_ptr<reft::PrefixCache> shared_prefix(const std::vector<Task>& tasks) const {
+    if (tasks.size() < 2) return nullptr;
+    std::vector<int64_t> shared = tasks.front().request.prompt;
+    for (const Task& task : tasks) {
+      const std::vector<int64_t>& prompt = task.request.prompt;
+      const auto end = std::mismatch(shared.begin(), shared.end(), prompt.begin(), prompt.end()).first;
+      shared.erase(end == shared.end() && prompt.size() <= shared.size() ? std::prev(end) : end, shared.end());
+      if (std::ssize(shared) < kShortestSharedPrefix) return nullptr;
+    }
+    return std::make_unique<reft::PrefixCache>(base_, std::move(shared));
+  }
+
+  void print_batch(const std::vector<Task>& tasks) {
+    if (settings_.stream) return print_streaming(tasks.front());
+    std::vector<reft::GenerationRequest> requests;
+    for (const Task& task : tasks) requests.push_back(task.request);
+    const auto begin = std::chrono::steady_clock::now();
+    const std::vector<reft::Continuation> continuations = reft::generate(base_, requests, options_);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    for (size_t i = 0; i < continuations.size(); ++i) {
+      const auto samples = static_cast<size_t>(options_.num_samples);
+      print(tasks[i / samples], continuations[i], static_cast<int64_t>(i % samples), seconds);
+    }
+    std::fflush(stdout);
+  }
+
+  void print(const Task& task, const reft::Continuation& continuation, int64_t sample, double seconds) const {
+    if (!settings_.json) {
+      if (names_.size() > 1) fmt::print("{}: ", task.adapter);
+      if (options_.tokenizer) fmt::print("{}\n", continuation.text);
+      else fmt::print("{}\n", fmt::join(continuation.tokens, ","));
+      return;
+    }
+    nlohmann::ordered_json line{{"prompt_tokens", task.request.prompt},
+                                {"tokens", continuation.tokens},
+                                {"text", options_.tokenizer ? nlohmann::ordered_json(continuation.text) : nullptr},
+                                {"finish_reason", reft::to_string(continuation.finish_reason)},
+                                {"seconds", seconds},
+                                {"tokens_per_second", static_cast<double>(continuation.tokens.size()) / seconds}};
+    if (names_.size() > 1 || names_.front() != kNoAdapter) line["adapter"] = task.adapter;
+    if (options_.num_samples > 1) line["sample"] = sample;
+    if (options_.beams.num_beams > 1) line["beam_score"] = continuation.beam_score;
+    if (options_.log_probabilities) line["log_probabilities"] = continuation.log_probabilities;
+    print_json(line);
+  }
+
+  void print_streaming(const Task& task) {
+    (void)tokenizer();
+    reft::GenerateOptions options = options_;
+    options.on_text = [](int64_t, std::string_view text) {
+      fmt::print("{}", text);
+      std::fflush(stdout);
+    };
+    (void)reft::generate(base_, std::span(&task.request, 1), options);
+    fmt::print("\n");
+  }
+
+  /// Tokens of the text to score: those that the prompt gets more when it stands behind it, or its own where the two
+  /// would grow together.
+  std::vector<int64_t> scored_tokens(const Task& task) const {
+    if (!settings_.score_tokens.empty()) return reft::program::parse_tokens(settings_.score_tokens);
+    const std::vector<int64_t>& prompt = task.request.prompt;
+    const std::vector<int64_t> whole = tokenizer().encode(task.text + settings_.score);
+    const bool continues = !task.text.empty() && whole.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), whole.begin());
+    if (continues) return {whole.begin() + std::ssize(prompt), whole.end()};
+    return tokenizer().encode(settings_.score, /*add_special_tokens=*/false);
+  }
+
+  void print_scores(const std::vector<Task>& tasks) const {
+    for (const Task& task : tasks) {
+      const std::vector<int64_t> tokens = scored_tokens(task);
+      const std::vector<double> scores = reft::score(base_, std::span(&task.request, 1), {tokens}).front();
+      const double sum = std::accumulate(scores.begin(), scores.end(), 0.0);
+      if (!settings_.json) {
+        if (names_.size() > 1) fmt::print("{}: ", task.adapter);
+        fmt::print("{:.6f}\n", sum);
+        continue;
+      }
+      nlohmann::ordered_json line{{"prompt_tokens", task.request.prompt}, {"tokens", tokens}, {"log_probabilities", scores}, {"log_probability", sum}};
+      if (names_.size() > 1 || names_.front() != kNoAdapter) line["adapter"] = task.adapter;
+      print_json(line);
+    }
+  }
+
+  static void print_json(const nlohmann::ordered_json& line) {
+    fmt::print("{}\n", line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+
   const Settings& settings_;
-  reft::ReftModel<reft::CausalLM> model_;
-  std::optional<reft::Tokenizer> tokenizer_;
-  reft::PromptTemplate template_ = reft::PromptTemplate::none;
+  reft::GenerateOptions options_;
+  reft::CausalLM base_;
+  reft::AdapterRegistry registry_;
+  std::vector<std::string> names_;  // adapters that answer each prompt
 };
 
-/// One prompt a line, as text or as {"prompt": …}.
-std::vector<std::string> read_prompts(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) reft::fail<reft::DataError>("generate", "{}: no such file", path);
-  std::vector<std::string> prompts;
-  int64_t number = 0;
-  for (std::string line; std::getline(file, line);) {
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    if (path.ends_with(".jsonl")) {
-      const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-      if (!json.is_object() || !json.contains("prompt") || !json["prompt"].is_string()) {
-        reft::fail<reft::DataError>("generate", "{}: line {}: expected {{\"prompt\": text}}", path, number);
-      }
-      line = json["prompt"].get<std::string>();
-    }
-    prompts.push_back(line);
-  }
-  if (prompts.empty()) reft::fail<reft::DataError>("generate", "{}: it holds no prompt", path);
-  return prompts;
+reft::EarlyStopping parse_early_stopping(const std::string& text) {
+  if (text == "yes") return reft::EarlyStopping::yes;
+  return text == "no" ? reft::EarlyStopping::no : reft::EarlyStopping::never;
+}
+
+void add_choosing_flags(CLI::App& app, reft::GenerateOptions& generation) {
+  const auto option = [&](const char* group, const char* name, auto& value, const char* help) {
+    return app.add_option(name, value, help)->capture_default_str()->group(group);
+  };
+  const char *choosing = "Choosing tokens", *beams = "Beam search", *stopping = "Stopping";
+  reft::SamplingOptions& sampling = generation.sampling;
+  option(choosing, "--temperature", sampling.temperature, "0 = greedy")->check(CLI::NonNegativeNumber);
+  option(choosing, "--top-k", sampling.top_k, "draw among the k most likely; 0 = all")->check(CLI::NonNegativeNumber);
+  option(choosing, "--top-p", sampling.top_p, "draw among the fewest whose probabilities reach p")->check(CLI::Range(1e-9, 1.0));
+  option(choosing, "--min-p", sampling.min_p, "draw among those at least p times as likely as the likeliest; 0 = all")->check(CLI::Range(0.0, 1.0));
+  option(choosing, "--repetition-penalty", sampling.repetition_penalty, "1 = none")->check(CLI::PositiveNumber);
+  option(choosing, "--no-repeat-ngram", sampling.no_repeat_ngram, "no n tokens twice; 0 = no rule")->check(CLI::NonNegativeNumber);
+  option(choosing, "--num-samples", generation.num_samples, "answers to each prompt; sample j is drawn with seed + j")->check(CLI::PositiveNumber);
+  option(beams, "--num-beams", generation.beams.num_beams, "1 = none")->check(CLI::PositiveNumber);
+  option(beams, "--length-penalty", generation.beams.length_penalty, "score = sum of log-probabilities / length^penalty");
+  app.add_option_function<std::string>("--early-stopping", [&](const std::string& text) { generation.beams.early_stopping = parse_early_stopping(text); },
+                                       "stop with num-beams finished: yes, no (when a better one is unlikely) or never (impossible)")
+      ->default_str("no")->check(CLI::IsMember({"yes", "no", "never"}))->group(beams);
+  option(stopping, "--max-new-tokens", generation.max_new_tokens, "at most")->check(CLI::NonNegativeNumber);
+  app.add_option("--stop", generation.stop_strings, "text before which an answer ends; may be given again")
+      ->type_name("TEXT")->allow_extra_args(false)->group(stopping);
 }
 
 }  // namespace
@@ -119,41 +236,40 @@ int main(int argc, char** argv) {
   Settings settings;
   reft::program::Common common;
   app.add_option("--model", settings.model, "base: a Hugging Face folder, the id of a model in its local cache, or a llama2.c file")->required();
-  settings.adapter.add_to(app);
+  settings.adapter.add_to(app, /*several=*/true);
+  app.add_option("--scale", settings.scale, "of the edits: h + scale (edited h - h)")->capture_default_str()->group("Adapter");
   auto* source = app.add_option_group("Prompt", "one of these");
   source->add_option("--prompt", settings.prompt, "one prompt");
-  source->add_option("--prompt-file", settings.prompt_file, "one prompt a line; a .jsonl file has one {\"prompt\": …} a line");
+  source->add_option("--prompt-file", settings.prompt_file,
+                     "one prompt a line; in a .jsonl file {\"prompt\": TEXT} or {\"prompt_tokens\": IDS}, and \"adapter\", \"scale\" of its own");
   source->add_option("--tokens", settings.tokens, "one prompt as token ids, \"1,2,3\"")
       ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
-  source->add_flag("--interactive", settings.interactive, "a prompt a line from standard input, answers as they come");
+  auto* interactive = source->add_flag("--interactive", settings.interactive, "a prompt a line from standard input, answers as they come");
   source->require_option(1);
   app.add_option("--template", settings.prompt_template, "wording laid around a prompt: none or alpaca (default: the adapter's, else none)")
       ->check(reft::program::checked_by([](const std::string& text) { reft::parse_prompt_template(text); }));
-  reft::SamplingOptions& sampling = settings.generation.sampling;
-  const auto option = [&](const char* name, auto& value, const char* help) {
-    return app.add_option(name, value, help)->capture_default_str()->group("Choosing tokens");
-  };
-  option("--max-new-tokens", settings.generation.max_new_tokens, "at most")->check(CLI::NonNegativeNumber);
-  option("--temperature", sampling.temperature, "0 = greedy")->check(CLI::NonNegativeNumber);
-  option("--top-k", sampling.top_k, "draw among the k most likely; 0 = all")->check(CLI::NonNegativeNumber);
-  option("--top-p", sampling.top_p, "draw among the fewest whose probabilities reach p")->check(CLI::Range(1e-9, 1.0));
-  option("--repetition-penalty", sampling.repetition_penalty, "1 = none")->check(CLI::PositiveNumber);
-  option("--no-repeat-ngram", sampling.no_repeat_ngram, "no n tokens twice; 0 = no rule")->check(CLI::NonNegativeNumber);
-  app.add_flag("--json", settings.json, "one JSON object a prompt");
+  add_choosing_flags(app, settings.generation);
+  const char* output = "Output";
+  auto* json = app.add_flag("--json", settings.json, "one JSON object an answer")->group(output);
+  app.add_flag("--logprobs", settings.generation.log_probabilities, "the log-probability of each token, in the JSON")->needs(json)->group(output);
+  app.add_flag("--stream", settings.stream, "answers as they come, one after the other")->excludes(json)->group(output);
+  app.add_option("--batch-size", settings.batch_size, "prompts answered together")->capture_default_str()->check(CLI::PositiveNumber)->group(output);
+  auto* score = app.add_option("--score", settings.score, "answer nothing; say the log-probability of this text behind each prompt")->group(output);
+  app.add_option("--score-tokens", settings.score_tokens, "the same of token ids")->excludes(score)->group(output)
+      ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
+  interactive->excludes(json);
   common.add_to(app);
   return reft::program::run(app, argc, argv, [&] {
     common.apply();
-    sampling.seed = common.seed;
+    settings.generation.sampling.seed = common.seed;
     settings.model = reft::program::model_path(settings.model);
     Generator generator(settings, common);
     if (settings.interactive) {
       generator.chat();
     } else if (!settings.tokens.empty()) {
-      generator.print(reft::program::parse_tokens(settings.tokens));
+      generator.answer({{.tokens = reft::program::parse_tokens(settings.tokens)}});
     } else {
-      for (const std::string& prompt : settings.prompt_file.empty() ? std::vector{settings.prompt} : read_prompts(settings.prompt_file)) {
-        generator.print(generator.encode(prompt));
-      }
+      generator.answer(settings.prompt_file.empty() ? std::vector<PromptLine>{{settings.prompt}} : reft::program::read_prompts(settings.prompt_file));
     }
     return 0;
   });

@@ -23,12 +23,13 @@ done
 
 machine=(device=auto dtype=auto threads=0 seed=42 quiet)
 shows alpaca_sft "${machine[@]}" intervention=loreft layers=all 'positions=f1\+l1' tie=group rank=4 dropout=0 component=block_output \
-  phase=prompt position-rule=paper epochs=3 batch-size=8 accumulate=1 learning-rate=0.0009 schedule=linear warmup-ratio=0 weight-decay=0 \
+  phase=prompt token-ids position-rule=paper epochs=3 batch-size=8 accumulate=1 learning-rate=0.0009 schedule=linear warmup-ratio=0 weight-decay=0 \
   max-grad-norm=1 template=alpaca eval-fraction=0 model data output overwrite eval-data max-steps max-length max-examples no-shuffle \
   init-adapter config resume checkpoint-every=0 checkpoint-minutes=0 keep-checkpoints=1 metrics tensorboard report data-weights data-cache stream \
   deterministic eval-every=0 eval-generation eval-max-new-tokens=64 metric-for-best patience=0 activation dropout-on projection-bias
-shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 repetition-penalty=1 no-repeat-ngram=0 model adapter \
-  prompt prompt-file tokens json interactive template
+shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 min-p=0 repetition-penalty=1 no-repeat-ngram=0 \
+  num-samples=1 num-beams=1 length-penalty=1 early-stopping=no batch-size=16 scale=1 model adapter positions tie prompt prompt-file tokens \
+  json interactive template stop logprobs stream score score-tokens
 shows activations "${machine[@]}" model adapter tokens prompt sites output list-sites
 shows tokenize model file text decode lines chat no-special
 ! (shows alpaca_sft rank=5) 2>/dev/null || fail "a wrong default went unseen"
