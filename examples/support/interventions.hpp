@@ -40,8 +40,8 @@ class InterventionFlags {
       options_.push_back(added);
       return added;
     };
-    option("--intervention", type_, "loreft, noreft, direft, ortho_direft, consreft or lobireft")
-        ->check(checked_by([](const std::string& name) { make_intervention(name, 8, {{"rank", 1}}); }));
+    option("--intervention", type_, "loreft, noreft, direft, ortho_direft, consreft, lobireft, red or reft_r1")
+        ->check(checked_by([](const std::string& name) { make_intervention(name, 8); }));
     option("--layers", layers_, "all, or layers joined by ';' as in \"3;9\"")->check(checked_by([](const std::string& t) { parse_layers(t); }));
     option("--positions", positions_, "f<n>, l<n>, all, an index or a range, joined by '+'")
         ->check(checked_by([](const std::string& text) { Positions::parse(text); }));
@@ -108,9 +108,21 @@ class InterventionFlags {
             .token_ids = token_ids_.empty() ? std::vector<int64_t>() : parse_tokens(token_ids_)};
   }
 
+  /// What the flags say, without defaults that this kind of intervention has no place for: RED has no rank.
   nlohmann::json options() const {
-    return {{"rank", rank_}, {"dropout", dropout_}, {"dropout_on", dropout_on_}, {"activation", activation_},
-            {"projection_bias", projection_bias_}};
+    const nlohmann::json all{{"rank", rank_}, {"dropout", dropout_}, {"dropout_on", dropout_on_}, {"activation", activation_},
+                             {"projection_bias", projection_bias_}};
+    const nlohmann::json known = make_intervention(type_, 8)->options();
+    nlohmann::json chosen = nlohmann::json::object();
+    for (const auto& [key, value] : all.items()) {
+      if (known.contains(key) || given(flag_of(key))) chosen[key] = value;
+    }
+    return chosen;
+  }
+
+  static std::string flag_of(std::string key) {
+    std::replace(key.begin(), key.end(), '_', '-');
+    return "--" + key;
   }
 
   template <class Base>
@@ -213,9 +225,7 @@ class InterventionFlags {
       agree("--token-ids", token_ids_, fmt::format("{}", fmt::join(entry.token_ids, ",")));
       agree("--position-rule", position_rule_, std::string(to_string(entry.position_rule)));
       for (const auto& [key, value] : own_options.items()) {
-        std::string flag = "--" + key;
-        std::replace(flag.begin(), flag.end(), '_', '-');
-        if (entry.options.contains(key)) agree(flag.c_str(), value.dump(), entry.options[key].dump());
+        if (entry.options.contains(key)) agree(flag_of(key).c_str(), value.dump(), entry.options[key].dump());
       }
       for (const Site& site : entry.sites) {
         if (site.layer) layers.insert(*site.layer);

@@ -47,17 +47,27 @@
 #include "reft/hook/phase.hpp"
 #include "reft/hook/positions.hpp"
 #include "reft/hook/site.hpp"
+#include "reft/hook/source_run.hpp"
 
 // intervention: what is done there
+#include "reft/intervention/ablation.hpp"
+#include "reft/intervention/activation_addition.hpp"
 #include "reft/intervention/attached_interventions.hpp"
 #include "reft/intervention/attachment.hpp"
+#include "reft/intervention/distributed_interchange.hpp"
 #include "reft/intervention/edit.hpp"
+#include "reft/intervention/interchange.hpp"
 #include "reft/intervention/intervention.hpp"
 #include "reft/intervention/loreft.hpp"
 #include "reft/intervention/low_rank.hpp"
+#include "reft/intervention/options.hpp"
 #include "reft/intervention/planned_edit.hpp"
 #include "reft/intervention/projection.hpp"
+#include "reft/intervention/red.hpp"
+#include "reft/intervention/reft_r1.hpp"
 #include "reft/intervention/registry.hpp"
+#include "reft/intervention/row_context.hpp"
+#include "reft/intervention/state.hpp"
 #include "reft/intervention/subspaces.hpp"
 
 // model: the frozen transformer
@@ -188,3 +198,8 @@
 #include "reft/train/trainer_options.hpp"
 #include "reft/train/training_state.hpp"
 #include "reft/train/trunk_cache.hpp"
+
+// analysis: what the activations hold
+#include "reft/analysis/diff_mean.hpp"
+#include "reft/analysis/interchange.hpp"
+#include "reft/analysis/mean_activation.hpp"

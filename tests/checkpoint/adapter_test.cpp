@@ -1,5 +1,6 @@
 #include "reft/checkpoint/adapter.hpp"
 
+#include "reft/analysis/interchange.hpp"
 #include "reft/intervention/loreft.hpp"
 #include "support/catch.hpp"
 #include "support/error_text.hpp"
@@ -153,5 +154,44 @@ TEST_CASE("damaged, mismatched and foreign adapters are refused, and the model s
   SECTION("no adapter at all") {
     std::filesystem::remove(config);
     CHECK(contains(refusal(), "adapter_config.json"));
+  }
+}
+
+TEST_CASE("every method that is no low-rank form is saved and loaded, and gives the same logits") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  torch::manual_seed(5);
+  const torch::Tensor v = torch::randn({32}), R = reft::Orthonormal::random_orthonormal_rows(2, 32);
+  const std::map<std::string, std::function<void(Model&, const reft::AttachOptions&)>> methods{
+      {"red", [](Model& m, const auto& where) { m.attach<reft::RED>(where); }},
+      {"activation_addition", [&](Model& m, const auto& where) { m.attach<reft::ActivationAddition>(where, {.vector = v, .alpha = 0.5}); }},
+      {"zero_ablation", [](Model& m, const auto& where) { m.attach<reft::ZeroAblation>(where); }},
+      {"zero_ablation of a subspace", [&](Model& m, const auto& where) { m.attach<reft::ZeroAblation>(where, {.R = R}); }},
+      {"mean_ablation", [&](Model& m, const auto& where) { m.attach<reft::MeanAblation>(where, {.mean = v}); }},
+      {"noise_ablation", [](Model& m, const auto& where) { m.attach<reft::NoiseAblation>(where, {.sigma = 2.0, .seed = 3}); }},
+      {"interchange", [](Model& m, const auto& where) { m.attach<reft::Interchange>(where); }},
+      {"das", [](Model& m, const auto& where) { m.attach<reft::DAS>(where, {.rank = 3}); }},
+      {"reft_r1", [](Model& m, const auto& where) { m.attach<reft::ReFTr1>(where, {.alpha = 4.0}); }},
+  };
+  const auto batch = reft::collate_prompts(std::vector<std::vector<int64_t>>{{1, 5, 9, 40}, {7, 3}}, torch::kCPU);
+  const auto source = reft::collate_prompts(std::vector<std::vector<int64_t>>{{2, 2, 8}, {11, 49}}, torch::kCPU);
+  torch::NoGradGuard no_grad;
+  const torch::Tensor plain = base->forward(batch.input_ids, reft::ForwardContext(batch.layout));
+  for (const auto& [name, attach] : methods) {
+    INFO(name);
+    const reft::test::TemporaryFolder folder;
+    Model model(base), loaded(base);
+    attach(model, {.layer = 0, .positions = "f1+l1", .tie = reft::Tie::all});
+    for (torch::Tensor& parameter : model.parameters()) parameter.add_(0.3 * torch::randn_like(parameter));
+    reft::save_adapter(model, folder / "adapter");
+    reft::load_adapter(loaded, folder / "adapter");
+    const auto& saved = *model.interventions().attachments().front().intervention;
+    const auto& found = *loaded.interventions().attachments().front().intervention;
+    CHECK(name.starts_with(found.type()));
+    CHECK(found.options() == saved.options());
+    model.eval();
+    loaded.eval();
+    const torch::Tensor logits = reft::interchange(model, batch, source);
+    CHECK((reft::interchange(loaded, batch, source) - logits).abs().max().item<double>() < 1e-5);
+    CHECK((logits - plain).abs().max().item<double>() > 1e-2);
   }
 }

@@ -192,8 +192,9 @@ TEST_CASE("options without a meaning are refused, each by name") {
       {"loreft", {{"identity_start", true}, {"activation", "relu"}}, "[reft::loreft] identity_start: expected no activation, got \"relu\""},
       {"loreft", {{"rang", 4}}, "[reft::parse_low_rank_options] unknown option \"rang\""},
       {"loreft", {{"rank", "four"}}, "[reft::parse_low_rank_options] option \"rank\": unexpected value \"four\""},
-      {"red", json::object(),
-       "[reft::make_intervention] \"red\": expected one of consreft, direft, lobireft, loreft, nodireft, noreft, ortho_direft"},
+      {"rod", json::object(),
+       "[reft::make_intervention] \"rod\": expected one of activation_addition, consreft, das, direft, interchange, lobireft, loreft, "
+       "mean_ablation, nodireft, noise_ablation, noreft, ortho_direft, red, reft_r1, zero_ablation"},
   };
   for (const auto& [name, options, text] : cases) CHECK(refusal(name, options) == text);
   CHECK(reft::test::contains(refusal("loreft", {{"activation", "gelo"}}), "\"gelo\": expected one of linear, relu,"));

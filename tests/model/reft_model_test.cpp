@@ -233,7 +233,8 @@ TEST_CASE("attach refuses what cannot be meant, each with its reason") {
   CHECK(text({.layer = 0, .component = Component::head_attention_value_output, .head = 1}, {.rank = 9}) ==
         "[reft::Orthonormal] expected a rank in 1..8 (the hidden size), got 9");
   CHECK(error_text([&] { model.attach("lorefd", {.layer = 0}); }) ==
-        "[reft::make_intervention] \"lorefd\": expected one of consreft, direft, lobireft, loreft, nodireft, noreft, ortho_direft");
+        "[reft::make_intervention] \"lorefd\": expected one of activation_addition, consreft, das, direft, interchange, lobireft, loreft, mean_ablation, nodireft, noise_ablation, noreft, "
+        "ortho_direft, red, reft_r1, zero_ablation");
   const auto wide = std::make_shared<LoReFT>(16);
   CHECK(error_text([&] { model.attach({wide, {{.layer = 0}}, reft::Positions::parse("f1")}); }) ==
         "[reft::attach] layers.0.block_output: the site is 32 wide, the intervention 16");

@@ -2,6 +2,7 @@
 
 #include <torch/optim/adamw.h>
 
+#include "reft/intervention/ablation.hpp"
 #include "reft/intervention/loreft.hpp"
 #include "support/catch.hpp"
 #include "support/error_text.hpp"
@@ -194,4 +195,25 @@ TEST_CASE("an intervention's learning rate can differ from the others', as in to
   CHECK(distance({ours[3]}, {start[3]}) == 0.0);
   CHECK(distance({ours[1]}, {start[1]}) > 1e-3);
   CHECK_THROWS_AS(ours[0]->set_learning_rate_scale(-1.0), reft::ConfigError);
+}
+
+TEST_CASE("interventions with nothing to train are passed over; alone, they leave nothing to optimize") {
+  Interventions mixed = some_interventions(3);
+  const Interventions trained = some_interventions(3), untrained{std::make_shared<reft::NoiseAblation>(24), std::make_shared<reft::ZeroAblation>(24)};
+  mixed.insert(mixed.begin() + 1, untrained.begin(), untrained.end());
+  for (const Interventions& interventions : {mixed, trained}) {
+    reft::Optimizer optimizer(interventions);
+    optimizer.zero_grad();
+    torch::Tensor sum = torch::zeros({});
+    for (const auto& intervention : interventions) {
+      if (intervention->num_parameters() == 0) continue;
+      sum = sum + intervention->forward(torch::ones({2, intervention->hidden_size()})).square().sum();
+    }
+    sum.backward();
+    optimizer.step();
+  }
+  mixed.erase(mixed.begin() + 1, mixed.begin() + 3);
+  CHECK(distance(mixed, trained) == 0.0);
+  CHECK(distance(mixed, some_interventions(3)) > 1e-4);
+  CHECK(reft::test::error_text([&] { reft::Optimizer{untrained}; }) == "[reft::Optimizer] expected at least one trainable parameter, got none");
 }

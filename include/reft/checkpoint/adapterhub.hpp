@@ -249,7 +249,7 @@ inline std::vector<std::string> lost_in_adapterhub(const std::vector<Attachment>
 inline void write_adapterhub(const std::vector<Attachment>& attachments, int64_t num_layers, const AdapterHubBase& base,
                              const std::filesystem::path& folder, bool overwrite = false) {
   const auto settings = detail::shared_settings(attachments);
-  detail::NamedTensors tensors;
+  NamedTensors tensors;
   std::set<int> layers;
   for (const Attachment& attachment : attachments) {
     const bool second = !settings.tied && attachment.positions.terms().front().kind == PositionTerm::Kind::suffix;

@@ -16,6 +16,7 @@
 #include "reft/checkpoint/pyreft_key.hpp"
 #include "reft/hook/positions.hpp"
 #include "reft/intervention/intervention.hpp"
+#include "reft/intervention/state.hpp"
 #include "reft/tensor/householder.hpp"
 
 namespace reft {
@@ -55,8 +56,6 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kP
 
 inline constexpr const char* kPyreftOriginal = "rotate_layer.parametrizations.weight.original";
 inline constexpr const char* kPyreftBase = "rotate_layer.parametrizations.weight.0.base";
-
-using NamedTensors = std::map<std::string, torch::Tensor>;
 
 template <class... Args>
 [[noreturn]] void refuse_pyreft(const std::filesystem::path& path, fmt::format_string<Args...> message, Args&&... args) {

@@ -68,4 +68,15 @@ inline RaggedBatch collate(std::span<const Example* const> examples, torch::Devi
           to_device(targets), detail::collate_row_scales(examples, device)};
 }
 
+/// Whole prompts, with positions laid over all their tokens and nothing supervised.   @throws DataError for an empty one.
+inline RaggedBatch collate_prompts(std::span<const std::vector<int64_t>> prompts, torch::Device device) {
+  std::vector<Example> examples;
+  for (const auto& prompt : prompts) {
+    examples.push_back({prompt, std::vector<int64_t>(prompt.size(), kIgnoredLabel), static_cast<int64_t>(prompt.size())});
+  }
+  std::vector<const Example*> chosen;
+  for (const Example& example : examples) chosen.push_back(&example);
+  return collate(chosen, device);
+}
+
 }  // namespace reft

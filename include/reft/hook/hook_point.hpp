@@ -41,6 +41,19 @@ class ForwardContext {
   /// (N, width) per captured site; undefined where the forward never reached it.
   const std::map<Site, torch::Tensor>& activations() const { return captured_; }
 
+  /// A place for a term that an edit adds to the loss of the forward it acts in; a later forward with this context
+  /// writes over it.
+  std::shared_ptr<torch::Tensor> add_auxiliary_loss() { return auxiliary_losses_.emplace_back(std::make_shared<torch::Tensor>()); }
+
+  /// The sum of the terms that edits left in the last forward, a scalar; undefined where there are none.
+  torch::Tensor auxiliary_loss() const {
+    torch::Tensor sum;
+    for (const auto& term : auxiliary_losses_) {
+      if (term->defined()) sum = sum.defined() ? sum + *term : *term;
+    }
+    return sum;
+  }
+
   /// Whether an edit or a capture is waiting at `site`.
   bool acts_at(const Site& site) const {
     if (!((component_mask_ >> static_cast<int>(site.component)) & 1u)) return false;
@@ -77,6 +90,7 @@ class ForwardContext {
   torch::Tensor begin_;  // (N, D), or undefined: from the embedding on
   std::map<Site, std::vector<Action>> actions_;
   mutable std::map<Site, torch::Tensor> captured_;  // filled during the forward that owns this context
+  std::vector<std::shared_ptr<torch::Tensor>> auxiliary_losses_;
   uint32_t component_mask_ = 0;                     // one bit per component in use: the cheap first test
 };
 

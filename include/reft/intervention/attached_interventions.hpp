@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "reft/hook/source_run.hpp"
 #include "reft/intervention/attachment.hpp"
 #include "reft/intervention/planned_edit.hpp"
 
@@ -97,20 +98,16 @@ class AttachedInterventions : public torch::nn::Module {
   /// @param prompt_lengths  (B) tokens of each sequence over which positions are laid.
   /// @param row_scales      (B, r) or (r): what each row of the subspaces is multiplied with; undefined = 1.
   /// @param input_ids       (N) what the forward takes; read (from a device: copied) only where `reads_token_ids`.
-  /// @throws ConfigError as `plan`.
+  /// @param source          another run, for interventions that need one: they get its rows at the same positions.
+  /// @throws ConfigError as `plan`, or for a site the source run did not capture; ShapeError for other than B prompt
+  ///   lengths, or a pair of prompts with more or fewer of the rows.
   ForwardContext prompt_context(const Layout& layout, std::span<const int64_t> prompt_lengths, const torch::Tensor& row_scales = {},
-                                const torch::Tensor& input_ids = {}) const {
+                                const torch::Tensor& input_ids = {}, const SourceRun* source = nullptr) const {
     ForwardContext context(layout);
     if (attachments_.empty()) return context;
-    if (static_cast<int64_t>(prompt_lengths.size()) != layout.num_sequences()) {
-      fail<ShapeError>("ReftModel", "expected {} prompt lengths, got {}", layout.num_sequences(), prompt_lengths.size());
-    }
-    std::vector<EditedSequence> sequences;
-    check_row_scales(row_scales, layout.num_sequences());
-    for (int64_t i = 0; i < layout.num_sequences(); ++i) {
-      sequences.push_back({i, std::min(prompt_lengths[i], layout.length(i)), 1.0, row_scales_at(row_scales, i)});
-    }
-    add_edits(context, plan(layout, sequences, host_ids(input_ids)));
+    std::vector<PlannedEdit> edits = plan_prompts(layout, prompt_lengths, row_scales, input_ids);
+    if (source != nullptr) add_source(edits, layout, *source);
+    add_edits(context, edits);
     return context;
   }
 
@@ -158,6 +155,47 @@ class AttachedInterventions : public torch::nn::Module {
   }
 
  private:
+  std::vector<PlannedEdit> plan_prompts(const Layout& layout, std::span<const int64_t> prompt_lengths, const torch::Tensor& row_scales,
+                                        const torch::Tensor& input_ids) const {
+    if (std::ssize(prompt_lengths) != layout.num_sequences()) {
+      fail<ShapeError>("ReftModel", "expected {} prompt lengths, got {}", layout.num_sequences(), prompt_lengths.size());
+    }
+    check_row_scales(row_scales, layout.num_sequences());
+    std::vector<EditedSequence> sequences;
+    for (int64_t i = 0; i < layout.num_sequences(); ++i) {
+      sequences.push_back({i, std::min(prompt_lengths[i], layout.length(i)), 1.0, row_scales_at(row_scales, i)});
+    }
+    return plan(layout, sequences, host_ids(input_ids));
+  }
+
+  // The source's rows, planned as those of the batch are; sequence by sequence there must be as many.
+  void add_source(std::vector<PlannedEdit>& edits, const Layout& layout, const SourceRun& source) const {
+    std::vector<PlannedEdit> theirs = plan_prompts(source.layout, source.prompt_lengths, {}, source.input_ids);
+    for (PlannedEdit& edit : edits) {
+      if (!edit.intervention->needs_source()) continue;
+      const auto same = std::find_if(theirs.begin(), theirs.end(), [&](const PlannedEdit& other) {
+        return other.site == edit.site && other.intervention == edit.intervention;
+      });
+      const std::vector<int64_t> rows = same == theirs.end() ? std::vector<int64_t>() : same->rows;
+      if (same != theirs.end()) theirs.erase(same);  // the next of this intervention here has other positions
+      const auto sequences_of = [](const Layout& of, const std::vector<int64_t>& found) {
+        std::vector<int64_t> sequences;
+        for (const int64_t row : found) sequences.push_back(of.sequence_of(row));
+        return sequences;
+      };
+      if (sequences_of(layout, edit.rows) != sequences_of(source.layout, rows)) {
+        fail<ShapeError>("interchange", "{}: its positions are {} rows of the batch and {} of the source run; prompts pair off one by one",
+                         to_string(edit.site), edit.rows.size(), rows.size());
+      }
+      const auto found = source.activations.find(edit.site);
+      if (found == source.activations.end() || !found->second.defined()) {
+        fail<ConfigError>("interchange", "{}: the source run did not capture this site", to_string(edit.site));
+      }
+      const torch::Tensor flat = found->second.reshape({-1, found->second.size(-1)});
+      edit.source = flat.index_select(0, torch::tensor(rows, torch::kInt64).to(flat.device()));
+    }
+  }
+
   using Attachments = std::vector<const Attachment*>;  // of one site
 
   void check_disjoint(const Site& site, const Attachment& added) const {

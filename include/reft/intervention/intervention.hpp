@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "reft/error.hpp"
+#include "reft/intervention/row_context.hpp"
 
 namespace reft {
 
@@ -35,6 +36,20 @@ class InterventionBase : public torch::nn::Module {
 
   /// Rows r of its subspace; 0 for a form without one.
   virtual int64_t rank() const { return 0; }
+
+  /// What a forward over a batch calls. Override it where Φ depends on more than the rows' values and scales.
+  virtual torch::Tensor edit(const torch::Tensor& x, const RowContext& rows) {
+    return rows.scales.defined() ? forward_scaled(x, rows.scales) : forward(x);
+  }
+
+  /// Whether `edit` reads `RowContext::source`, so that another run has to come first.
+  virtual bool needs_source() const { return false; }
+
+  /// Whether `auxiliary_loss` has something to add in the present mode.
+  virtual bool has_auxiliary_loss() const { return false; }
+
+  /// A term of the training loss beside the objective's own: a sum over the rows before their edit.
+  virtual torch::Tensor auxiliary_loss(const torch::Tensor& /*x*/, const RowContext& /*rows*/) { return {}; }
 
   /// Width D of the rows it edits.
   virtual int64_t hidden_size() const = 0;
@@ -68,8 +83,13 @@ class InterventionBase : public torch::nn::Module {
   }
   double learning_rate_scale() const { return learning_rate_scale_; }
 
-  /// The dtype of its maths; rows are cast to it and back.
-  torch::Dtype dtype() { return parameters().front().scalar_type(); }
+  /// The dtype of its maths, which is that of its tensors; rows are cast to it and back.
+  torch::Dtype dtype() const {
+    for (const auto& tensors : {parameters(), buffers()}) {
+      if (!tensors.empty()) return tensors.front().scalar_type();
+    }
+    return torch::kFloat32;
+  }
 
   int64_t num_parameters() const {
     int64_t count = 0;

@@ -9,7 +9,9 @@
 
 #include "reft/intervention/edit.hpp"
 #include "reft/intervention/intervention.hpp"
+#include "reft/intervention/options.hpp"
 #include "reft/intervention/projection.hpp"
+#include "reft/intervention/state.hpp"
 #include "reft/tensor/activation.hpp"
 
 namespace reft {
@@ -36,6 +38,20 @@ struct LowRankOptions {
   torch::Dtype dtype = torch::kFloat32;        ///< of the parameters and the maths: float32 or float64
 };
 
+/// @throws ConfigError for an unknown key or a value of the wrong type; absent keys keep their defaults.
+inline LowRankOptions parse_low_rank_options(const nlohmann::json& json) {
+  LowRankOptions options;
+  read_options("parse_low_rank_options", json,
+               {{"rank", into(options.rank)},
+                {"dropout", into(options.dropout)},
+                {"dropout_on", [&](const nlohmann::json& value) { options.dropout_on = parse_dropout_on(value.get<std::string>()); }},
+                {"activation", into(options.activation)},
+                {"projection_bias", into(options.projection_bias)},
+                {"identity_start", into(options.identity_start)},
+                {"dtype", into(options.dtype)}});
+  return options;
+}
+
 /// h' = h + Rᵀ s(h), an edit of h inside the r-dimensional subspace spanned by the rows of R.
 ///   s(h) = act(Wh + b) − (Rh + c)  |  b − Rh  |  act(Wh + b)  |  b      as `Edit` says
 /// `Projection` says whether R Rᵀ = I. The six named forms are aliases in loreft.hpp.
@@ -47,6 +63,7 @@ class LowRankIntervention : public InterventionBase {
  public:
   using Options = LowRankOptions;
   static constexpr std::string_view kTypeName = LowRankName<Projection, Edit>::kValue;
+  static Options parse_options(const nlohmann::json& json) { return parse_low_rank_options(json); }
   static constexpr bool kMayHaveProjectionBias = Edit::kReplaces && !Projection::kIsOrthonormal;
 
   /// Starts as pyreft does: R orthogonal (or Linear's start if free), W and b uniform in ±1/√D, a constant b in [0, 1).
@@ -103,9 +120,7 @@ class LowRankIntervention : public InterventionBase {
     if (!(options.dropout >= 0.0 && options.dropout < 1.0)) {
       fail<ConfigError>(kTypeName, "expected a dropout in [0, 1), got {}", options.dropout);
     }
-    if (options.dtype != torch::kFloat32 && options.dtype != torch::kFloat64) {
-      fail<ConfigError>(kTypeName, "expected parameters in float32 or float64, got {}", c10::toString(options.dtype));
-    }
+    check_parameter_dtype(kTypeName, options.dtype);
     if (options.projection_bias && !kMayHaveProjectionBias) {
       fail<ConfigError>(kTypeName, "projection_bias: only noreft has a projection with a bias");
     }
@@ -123,9 +138,7 @@ class LowRankIntervention : public InterventionBase {
 
   /// @param scales  (P, r) of the subspace's rows, or undefined: all 1.
   torch::Tensor edited(const torch::Tensor& h, const torch::Tensor& scales) {
-    if (h.size(-1) != hidden_size_) {
-      fail<ShapeError>(kTypeName, "expected hidden states of width {}, got {}", hidden_size_, c10::str(h.sizes()));
-    }
+    check_width(kTypeName, h, hidden_size_);
     const torch::Tensor R = projection_.R();                               // (r, D)
     torch::Tensor coefficients = source(h, R);                             // (P, r), or (r) where nothing depends on h
     if (scales.defined()) coefficients = coefficients * scales;
@@ -171,7 +184,7 @@ nlohmann::json LowRankIntervention<Projection, Edit>::options() const {
           {"dropout_on", to_string(options_.dropout_on)},
           {"activation", options_.activation},
           {"projection_bias", options_.projection_bias},
-          {"dtype", options_.dtype == torch::kFloat64 ? "float64" : "float32"}};
+          {"dtype", parameter_dtype_name(options_.dtype)}};
 }
 
 template <class Projection, class Edit>
@@ -184,22 +197,10 @@ std::map<std::string, torch::Tensor> LowRankIntervention<Projection, Edit>::stat
 
 template <class Projection, class Edit>
 void LowRankIntervention<Projection, Edit>::load_state(const std::map<std::string, torch::Tensor>& tensors) {
-  const auto own = state();
-  for (const auto& [name, tensor] : tensors) {
-    const auto found = own.find(name);
-    if (found == own.end()) fail<CheckpointError>(kTypeName, "unexpected tensor \"{}\"", name);
-    if (found->second.sizes() != tensor.sizes()) {
-      fail<CheckpointError>(kTypeName, "tensor \"{}\": expected shape {}, got {}", name, c10::str(found->second.sizes()),
-                            c10::str(tensor.sizes()));
-    }
-  }
-  for (const auto& [name, tensor] : own) {
-    if (!tensors.contains(name)) fail<CheckpointError>(kTypeName, "missing tensor \"{}\"", name);
-  }
-  if (Projection::kIsOrthonormal && !(orthonormality_error(tensors.at("R")) < 1e-3)) {
-    fail<CheckpointError>(kTypeName, "the rows of R are not orthonormal: |R Rᵀ - I| is up to {:.3g}",
-                          orthonormality_error(tensors.at("R")));
-  }
+  std::map<std::string, std::vector<int64_t>> shapes;
+  for (const auto& [name, tensor] : state()) shapes[name] = tensor.sizes().vec();
+  check_state(kTypeName, shapes, tensors);
+  if (Projection::kIsOrthonormal) check_orthonormal(kTypeName, tensors.at("R"));
   torch::NoGradGuard no_grad;
   projection_.restart(tensors.at("R"));
   b_.copy_(tensors.at("b"));

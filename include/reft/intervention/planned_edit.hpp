@@ -22,6 +22,7 @@ struct PlannedEdit {
   std::vector<int64_t> rows;      // (P) distinct rows of the forward
   std::vector<double> scales;     // (P) s of each
   torch::Tensor row_scales = {};  // (P, r) of the subspace's rows, or undefined: all 1
+  torch::Tensor source = {};      // (P, D) another run's rows, for interventions that need one
 
   bool is_scaled() const {
     return std::any_of(scales.begin(), scales.end(), [](double scale) { return scale != 1.0; });
@@ -30,24 +31,51 @@ struct PlannedEdit {
 
 namespace detail {
 
-/// @param scales  (P, 1), or undefined: all 1, and then h' = Φ(h) to the last bit.   @param row_scales  (P, r) or undefined.
-inline ForwardContext::Action edit_action(std::shared_ptr<InterventionBase> intervention, torch::Tensor rows, torch::Tensor scales,
-                                          torch::Tensor row_scales) {
-  return [intervention = std::move(intervention), rows = std::move(rows), scales = std::move(scales),
-          row_scales = std::move(row_scales)](torch::Tensor h, Columns columns) {
-    // Asked for here, not when the context is made: R must be of this forward's graph and of today's X, however
-    // contexts are made ahead, kept or interleaved.
-    const auto apply = [&](const torch::Tensor& x) {
-      const torch::Tensor edited = row_scales.defined() ? intervention->forward_scaled(x, row_scales.to(x.options())) : intervention->forward(x);
-      return scales.defined() ? x + scales.to(x.scalar_type()) * (edited - x) : edited;
-    };
-    const RowEdit edit{apply, intervention->forward_tensors(), intervention->dtype()};
-    if (h.dim() == 2) return edit_rows(std::move(h), rows, columns, edit);
+/// One planned edit, ready to act.
+struct EditAction {
+  std::shared_ptr<InterventionBase> intervention;
+  torch::Tensor rows;                             // (P)
+  torch::Tensor scales;                           // (P, 1), or undefined: all 1, and then h' = Φ(h) to the last bit
+  RowContext context;
+  std::shared_ptr<torch::Tensor> auxiliary_loss;  // where the forward's context finds the term
+
+  torch::Tensor operator()(torch::Tensor h, Columns columns) const {
+    if (h.dim() == 2) return edit(std::move(h), columns);
     const auto sizes = h.sizes().vec();  // a user's (B, T, D)
     torch::Tensor flat = h.reshape({-1, h.size(-1)});
     h.reset();
-    return edit_rows(std::move(flat), rows, columns, edit).view(sizes);
-  };
+    return edit(std::move(flat), columns).view(sizes);
+  }
+
+ private:
+  torch::Tensor edit(torch::Tensor h, Columns columns) const {
+    // Outside the edit's own graph, so that the term's gradient goes on to h and to the interventions before this one.
+    *auxiliary_loss = torch::Tensor();
+    if (intervention->has_auxiliary_loss()) {
+      const torch::Tensor x = h.narrow(1, columns.first, columns.width).index_select(0, rows).to(intervention->dtype());
+      *auxiliary_loss = intervention->auxiliary_loss(x, context);
+    }
+    // Asked for here, not when the context is made: R must be of this forward's graph and of today's X, however
+    // contexts are made ahead, kept or interleaved.
+    const auto apply = [&](const torch::Tensor& x) {
+      const torch::Tensor edited = intervention->edit(x, context);
+      return scales.defined() ? x + scales.to(x.scalar_type()) * (edited - x) : edited;
+    };
+    return edit_rows(std::move(h), rows, columns, {apply, intervention->forward_tensors(), intervention->dtype()});
+  }
+};
+
+/// What the forward knows of the rows of an edit.
+inline RowContext row_context(const Layout& layout, const PlannedEdit& edit) {
+  RowContext context;
+  for (const int64_t row : edit.rows) {
+    const int64_t sequence = layout.sequence_of(row);
+    context.sequences.push_back(sequence);
+    context.positions.push_back(layout.past_length(sequence) + row - layout.start(sequence));
+  }
+  if (edit.row_scales.defined()) context.scales = edit.row_scales.to(layout.device(), edit.intervention->dtype());
+  context.source = edit.source;
+  return context;
 }
 
 }  // namespace detail
@@ -71,7 +99,8 @@ inline void add_edits(ForwardContext& context, const std::vector<PlannedEdit>& e
   for (const PlannedEdit& edit : edits) {
     const int64_t count = std::ssize(edit.rows);
     const torch::Tensor own_scales = edit.is_scaled() ? all_scales.narrow(0, first, count) : torch::Tensor();
-    context.add_action(edit.site, detail::edit_action(edit.intervention, all_rows.narrow(0, first, count), own_scales, edit.row_scales));
+    context.add_action(edit.site, detail::EditAction{edit.intervention, all_rows.narrow(0, first, count), own_scales,
+                                                     detail::row_context(context.layout(), edit), context.add_auxiliary_loss()});
     first += count;
   }
 }

@@ -6,12 +6,20 @@
 
 #include <cmath>
 #include <optional>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
 #include "reft/tensor/householder.hpp"
 
 namespace reft {
+
+/// @throws ErrorType unless R Rᵀ = I within 1e-3.
+template <class ErrorType = CheckpointError>
+void check_orthonormal(std::string_view type, const torch::Tensor& R) {
+  const double error = orthonormality_error(R);
+  if (!(error < 1e-3)) fail<ErrorType>(type, "the rows of R are not orthonormal: |R Rᵀ - I| is up to {:.3g}", error);
+}
 
 /// R (r, D) with R Rᵀ = I, whatever an optimizer does; see Note [Orthonormal rows without a D x D buffer].
 ///

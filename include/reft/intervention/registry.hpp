@@ -7,8 +7,14 @@
 #include <string>
 #include <string_view>
 
+#include "reft/intervention/ablation.hpp"
+#include "reft/intervention/activation_addition.hpp"
+#include "reft/intervention/distributed_interchange.hpp"
+#include "reft/intervention/interchange.hpp"
 #include "reft/intervention/intervention.hpp"
 #include "reft/intervention/loreft.hpp"
+#include "reft/intervention/red.hpp"
+#include "reft/intervention/reft_r1.hpp"
 
 namespace reft {
 
@@ -16,49 +22,33 @@ namespace reft {
 using InterventionFactory =
     std::function<std::shared_ptr<InterventionBase>(int64_t hidden_size, const nlohmann::json& options)>;
 
-/// @throws ConfigError for a dtype that parameters cannot have.
-inline torch::Dtype parse_parameter_dtype(std::string_view name) {
-  if (name == "float32") return torch::kFloat32;
-  if (name == "float64") return torch::kFloat64;
-  fail<ConfigError>("parse_parameter_dtype", "\"{}\": expected float32 or float64", name);
-}
-
-/// Reads the options of the low-rank forms; keys that are absent keep their defaults.
-/// @throws ConfigError for an unknown key or a value of the wrong type.
-inline LowRankOptions parse_low_rank_options(const nlohmann::json& json) {
-  LowRankOptions options;
-  for (const auto& [key, value] : json.items()) {
-    try {
-      if (key == "rank") value.get_to(options.rank);
-      else if (key == "dropout") value.get_to(options.dropout);
-      else if (key == "dropout_on") options.dropout_on = parse_dropout_on(value.get<std::string>());
-      else if (key == "activation") value.get_to(options.activation);
-      else if (key == "projection_bias") value.get_to(options.projection_bias);
-      else if (key == "identity_start") value.get_to(options.identity_start);
-      else if (key == "dtype") options.dtype = parse_parameter_dtype(value.get<std::string>());
-      else fail<ConfigError>("parse_low_rank_options", "unknown option \"{}\"", key);
-    } catch (const nlohmann::json::exception&) {
-      fail<ConfigError>("parse_low_rank_options", "option \"{}\": unexpected value {}", key, value.dump());
-    }
-  }
-  return options;
-}
-
 namespace detail {
 
 template <class T>
-InterventionFactory low_rank_factory() {
+InterventionFactory factory() {
+  require_intervention<T>();
   return [](int64_t hidden_size, const nlohmann::json& options) {
-    return std::make_shared<T>(hidden_size, parse_low_rank_options(options));
+    return std::make_shared<T>(hidden_size, T::parse_options(options));
   };
 }
 
 inline std::map<std::string, InterventionFactory, std::less<>>& intervention_registry() {
   static std::map<std::string, InterventionFactory, std::less<>> registry{
-      {"loreft", low_rank_factory<LoReFT>()},     {"consreft", low_rank_factory<ConsReFT>()},
-      {"lobireft", low_rank_factory<LobiReFT>()}, {"noreft", low_rank_factory<NoReFT>()},
-      {"direft", low_rank_factory<DiReFT>()},     {"nodireft", low_rank_factory<DiReFT>()},
-      {"ortho_direft", low_rank_factory<OrthoDiReFT>()},
+      {"loreft", factory<LoReFT>()},
+      {"consreft", factory<ConsReFT>()},
+      {"lobireft", factory<LobiReFT>()},
+      {"noreft", factory<NoReFT>()},
+      {"direft", factory<DiReFT>()},
+      {"nodireft", factory<DiReFT>()},
+      {"ortho_direft", factory<OrthoDiReFT>()},
+      {"red", factory<RED>()},
+      {"activation_addition", factory<ActivationAddition>()},
+      {"zero_ablation", factory<ZeroAblation>()},
+      {"mean_ablation", factory<MeanAblation>()},
+      {"noise_ablation", factory<NoiseAblation>()},
+      {"interchange", factory<Interchange>()},
+      {"das", factory<DistributedInterchange>()},
+      {"reft_r1", factory<ReFTr1>()},
   };
   return registry;
 }

@@ -20,12 +20,20 @@ concept LanguageModel = HookedTransformer<Base> && requires(Base base, const tor
   { base->loss(t, context, t, t) } -> std::same_as<torch::Tensor>;
 };
 
-/// Σ −log p(target | tokens before it), with the interventions on.
+/// Σ −log p(target | tokens before it), plus what the edits of the context add to the loss while they are trained.
+template <LanguageModel Base>
+torch::Tensor loss_in_context(const Base& base, const RaggedBatch& batch, const ForwardContext& context) {
+  const torch::Tensor loss = base->loss(batch.input_ids, context, batch.target_rows, batch.targets);
+  const torch::Tensor auxiliary = context.auxiliary_loss();
+  return auxiliary.defined() ? loss + auxiliary : loss;
+}
+
+/// The same with the interventions of a model on.
 template <LanguageModel Base>
 torch::Tensor language_modelling_loss(ReftModel<Base>& model, const RaggedBatch& batch) {
   const ForwardContext context =
       model.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales, batch.input_ids);
-  return model.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
+  return loss_in_context(model.base(), batch, context);
 }
 
 }  // namespace reft

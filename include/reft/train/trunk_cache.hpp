@@ -128,7 +128,7 @@ class TrunkCache {
     if (num_blocks_ == 0 || model.base()->has_hooks_below(num_blocks_)) return language_modelling_loss(model, batch);
     ForwardContext context = model.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales, batch.input_ids);
     context.begin_after(num_blocks_, states(*model.base(), batch));
-    return model.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
+    return loss_in_context(model.base(), batch, context);
   }
 
  private:
