@@ -41,7 +41,7 @@ void add_machine_flags(CLI::App& app) {
 
 /// Exactly one of the inputs must be given.
 void add_flags(CLI::App& app, Settings& settings) {
-  app.add_option("--model", settings.model, "folder with a tokenizer.json, or the id of a model in the local Hugging Face cache")->required();
+  app.add_option("--model", settings.model, "folder with a tokenizer.json (or older files), or the id of a model in the local Hugging Face cache")->required();
   CLI::Option_group* input = app.add_option_group("Input");
   input->add_option("--text", settings.text, "text to encode");
   input->add_option("--file", settings.file, "file whose whole content is encoded");

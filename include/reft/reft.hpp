@@ -144,12 +144,15 @@
 #include "reft/tokenizer/pre_tokenizer.hpp"
 #include "reft/tokenizer/regex.hpp"
 #include "reft/tokenizer/text_pieces.hpp"
+#include "reft/tokenizer/tiktoken.hpp"
 #include "reft/tokenizer/token_trie.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
+#include "reft/tokenizer/tokenizer_folder.hpp"
 #include "reft/tokenizer/tokenizer_json.hpp"
 #include "reft/tokenizer/unicode.hpp"
 #include "reft/tokenizer/unigram.hpp"
 #include "reft/tokenizer/vocabulary.hpp"
+#include "reft/tokenizer/vocabulary_files.hpp"
 #include "reft/tokenizer/wordpiece.hpp"
 
 // data: examples to ragged batches

@@ -213,7 +213,24 @@ def trained(lines):
     yield "t5", t5(lines, sentencepiece_charsmap(lines))
 
 
-SHARED = {"phi3": "tokenizers/phi3", "phi2": "tokenizers/phi2_gpt2style", "tinystories": "models/tinystories656k_hf"}
+def files(work):
+    """Folders from before there was a tokenizer.json, made of the trained models."""
+    def save(name, of, **config):
+        folder = work / name
+        folder.mkdir()
+        Tokenizer.from_file(str(work / of / "tokenizer.json")).model.save(str(folder))
+        if config:
+            (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}
+    save("qwen2_files", "qwen2", tokenizer_class="Qwen2Tokenizer", added_tokens_decoder={
+        str(i): {"content": token, **flags} for i, token in enumerate(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])})
+    save("roberta_files", "roberta", tokenizer_class="RobertaTokenizer")
+    save("opt_files", "roberta", tokenizer_class="GPT2Tokenizer", add_bos_token=True, bos_token="</s>", eos_token="</s>", unk_token="</s>")
+    save("bert_files", "bert")
+    save("bert_cased_files", "bert_cased", tokenizer_class="BertTokenizer", do_lower_case=False)
+
+
+SHARED = {"gpt2_files": "tokenizers/gpt2", "llama3_ranks": "tokenizers/llama3", "phi3": "tokenizers/phi3", "phi2": "tokenizers/phi2_gpt2style", "tinystories": "models/tinystories656k_hf"}
 
 
 def make(work, shared):
@@ -221,6 +238,7 @@ def make(work, shared):
     for name, tokenizer in trained(lines):
         (work / name).mkdir()
         tokenizer.save(str(work / name / "tokenizer.json"))
+    files(work)
     for name, folder in SHARED.items():
         (work / name).symlink_to(shared / "assets" / folder)
     data = shared / "assets/datasets"
@@ -234,12 +252,36 @@ def make(work, shared):
     (work / "cases").write_text("\n".join(cases) + "\n")
 
 
+def ranks_reference(folder):
+    import tiktoken
+    from tiktoken.load import load_tiktoken_bpe
+    encoding = tiktoken.Encoding("ranks", pat_str=LLAMA3, mergeable_ranks=load_tiktoken_bpe(str(folder / "tokenizer.model")), special_tokens={})
+    def encoded(text):
+        ids = encoding.encode_ordinary(text)
+        return ids, encoding.decode(ids)
+    return True, encoded
+
+
+def files_class(folder):
+    config = folder / "tokenizer_config.json"
+    name = json.loads(config.read_text())["tokenizer_class"] if config.exists() else {True: "BertTokenizer", False: "GPT2Tokenizer"}[(folder / "vocab.txt").exists()]
+    return name + "Fast"
+
+
 def reference(folder):
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    """@return whether special tokens are put around a text, and text -> (ids, decoded text)."""
+    if (folder / "tokenizer.model").exists():
+        return ranks_reference(folder)
+    if (folder / "tokenizer.json").exists():
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        # Where a class of transformers puts other ends around a text than the file, the text itself is compared.
+        special = not (folder / "tokenizer_config.json").exists()
+    else:
+        import transformers
+        tokenizer = getattr(transformers, files_class(folder)).from_pretrained(str(folder)).backend_tokenizer
+        special = True
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    # Where a class of transformers puts other ends around a text than the file, the text itself is compared.
-    special = not (folder / "tokenizer_config.json").exists()
     def encoded(text):
         ids = tokenizer.encode(text, add_special_tokens=special).ids
         return ids, tokenizer.decode(ids) if ids else ""

@@ -97,3 +97,23 @@ TEST_CASE("a text that is one word costs little more than its length") {
   const Bpe bpe(vocabulary_of({"a", "aa", "aaaa"}), {{0, 0, 0, 1}, {1, 1, 1, 2}}, {});
   REQUIRE(encode(bpe, std::string(1 << 20, 'a')).size() == (1 << 18));
 }
+
+TEST_CASE("a long word is cut where no merge reaches across, which changes no id") {
+  const auto vocabulary = vocabulary_of({"<unk>", "a", "b", "_", "ab", "_ab"});
+  const std::vector<BpeMerge> merges = {{1, 2, 0, 4}, {3, 4, 1, 5}};
+  const auto repeated = [](std::string_view text) {
+    std::string word;
+    for (int i = 0; i < 50; ++i) word += text;
+    return word;
+  };
+  const auto expected = [](const Ids& ids) {
+    Ids all;
+    for (int i = 0; i < 50; ++i) all.insert(all.end(), ids.begin(), ids.end());
+    return all;
+  };
+  REQUIRE(encode(Bpe(vocabulary, merges, {}), repeated("_abb_")) == expected({5, 2, 3}));
+  // Unknown characters that go bring their neighbours together; those that stay are one token a run.
+  REQUIRE(encode(Bpe(vocabulary, merges, {}), repeated("axbb")) == expected({4, 2}));
+  const Bpe fusing(vocabulary, merges, {.unknown_token = "<unk>", .fuse_unknown = true});
+  REQUIRE(encode(fusing, repeated("axyb")) == expected({1, 0, 2}));
+}

@@ -95,6 +95,16 @@ TEST_CASE("GPT-2, without the white-space tokens of Phi 2, equals llama.cpp") {
   require_vectors(load_tokenizer(gpt2.path()), "gpt-2");
 }
 
+TEST_CASE("GPT-2's own files equal llama.cpp") {
+  const auto folder = reft::test::shared_path("assets/tokenizers/gpt2");
+  if (folder) require_vectors(load_tokenizer(*folder), "gpt-2");
+}
+
+TEST_CASE("Llama 3's ranks equal llama.cpp") {
+  const auto folder = reft::test::shared_path("assets/tokenizers/llama3");
+  if (folder) require_vectors(load_tokenizer(*folder), "llama-bpe");
+}
+
 TEST_CASE("a tokenizer whose merges cross word borders equals the reference") {
   const auto folder = reft::test::shared_path("assets/models/tinystories656k_hf");
   if (!folder) return;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,7 @@ class Bpe {
   Bpe(std::shared_ptr<const Vocabulary> vocabulary, std::vector<BpeMerge> merges, BpeOptions options)
       : vocabulary_(std::move(vocabulary)), merges_(std::move(merges)), options_(std::move(options)) {
     index_merges();
+    index_neighbours();
     for (int byte = 0; byte < 256; ++byte) {
       byte_tokens_[static_cast<std::size_t>(byte)] =
           options_.byte_fallback ? vocabulary_->find(fmt::format("<0x{:02X}>", byte)) : -1;
@@ -60,11 +62,13 @@ class Bpe {
     if (options_.ignore_merges) {
       if (const int32_t id = vocabulary_->find(word); id >= 0) return ids.push_back(id);
     }
-    std::vector<Symbol> symbols = characters(word);
-    merge(symbols);
-    for (const Symbol& symbol : symbols) {
-      if (symbol.id != kMergedAway) ids.push_back(symbol.id);
-    }
+    for_each_part(word, [&](std::string_view part) {
+      std::vector<Symbol> symbols = characters(part);
+      merge(symbols);
+      for (const Symbol& symbol : symbols) {
+        if (symbol.id != kMergedAway) ids.push_back(symbol.id);
+      }
+    });
   }
 
  private:
@@ -95,6 +99,46 @@ class Bpe {
     first_merge_.assign(static_cast<std::size_t>(vocabulary_->end_id()) + 1, 0);
     for (const BpeMerge& m : merges_) ++first_merge_[static_cast<std::size_t>(m.left) + 1];
     for (std::size_t i = 1; i < first_merge_.size(); ++i) first_merge_[i] += first_merge_[i - 1];
+  }
+
+  static uint64_t neighbours(char32_t left, char32_t right) { return uint64_t{left} << 32 | right; }
+
+  static bool is_byte_name(std::string_view token) { return token.size() == 6 && token.starts_with("<0x"); }
+
+  /// The characters that meet in some merge: only between such can a token reach from one to the other.
+  void index_neighbours() {
+    separates_ = options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty();
+    for (const BpeMerge& m : merges_) {
+      const std::string &left = *vocabulary_->token(m.left), &right = *vocabulary_->token(m.right);
+      separates_ = separates_ && !left.empty() && !right.empty() && !is_byte_name(left) && !is_byte_name(right);
+      if (!separates_) return;
+      meeting_.insert(neighbours(first_code_point(std::string_view(left).substr(last_character_begin(left))),
+                                 first_code_point(right)));
+    }
+    vocabulary_->for_each([&](std::string_view token, int32_t) {
+      if (!token.empty() && token.size() == utf8_length(token[0])) known_.insert(first_code_point(token));
+    });
+  }
+
+  /// Cuts a long word between known characters that no merge brings together, which changes no id: a text that is one
+  /// word then costs what its words cost.
+  template <class Visit>
+  void for_each_part(std::string_view word, Visit&& visit) const {
+    constexpr std::size_t kLongWord = 64;
+    if (!separates_ || word.size() <= kLongWord) return visit(word);
+    std::size_t begin = 0, end = 0;
+    char32_t previous = 0;
+    bool previous_known = false;
+    for_each_character(word, [&](char32_t c, std::string_view bytes) {
+      const bool is_known = known_.contains(c);
+      if (end > begin && is_known && previous_known && !meeting_.contains(neighbours(previous, c))) {
+        visit(word.substr(begin, end - begin));
+        begin = end;
+      }
+      previous = c, previous_known = is_known;
+      end += bytes.size();
+    });
+    visit(word.substr(begin));
   }
 
   const BpeMerge* find_merge(int32_t left, int32_t right) const {
@@ -197,6 +241,9 @@ class Bpe {
   std::vector<BpeMerge> merges_;       // sorted by left, then right
   std::vector<uint32_t> first_merge_;  // where the merges of a left id begin
   BpeOptions options_;
+  std::unordered_set<uint64_t> meeting_;   // see neighbours()
+  std::unordered_set<char32_t> known_;     // characters that are tokens
+  bool separates_ = false;                 // whether these say where a word may be cut
   std::array<int32_t, 256> byte_tokens_{};
   int32_t unknown_ = -1;
 };

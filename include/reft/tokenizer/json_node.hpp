@@ -70,7 +70,8 @@ class JsonNode {
 
   /// A whole number in 0 .. `largest`.
   int64_t number(int64_t largest = kLargestTokenId) const {
-    if (!value_->is_number_unsigned() || value_->get<uint64_t>() > static_cast<uint64_t>(largest)) {
+    const bool negative = value_->is_number_integer() && !value_->is_number_unsigned() && value_->get<int64_t>() < 0;
+    if (!value_->is_number_integer() || negative || value_->get<uint64_t>() > static_cast<uint64_t>(largest)) {
       reject("expected a whole number from 0 to {}, got {}", largest,
              value_->is_number() ? value_->dump() : value_->type_name());
     }

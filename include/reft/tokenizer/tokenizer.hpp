@@ -4,21 +4,17 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "reft/tokenizer/chat_template.hpp"
 #include "reft/tokenizer/chat_template_files.hpp"
-#include "reft/tokenizer/json_node.hpp"
 #include "reft/tokenizer/pipeline.hpp"
-#include "reft/tokenizer/tokenizer_config.hpp"
-#include "reft/tokenizer/tokenizer_json.hpp"
+#include "reft/tokenizer/tokenizer_folder.hpp"
 #include "reft/tokenizer/unicode.hpp"
 
 namespace reft {
@@ -195,29 +191,15 @@ class PipelineTokenizer : public TokenizerInterface {
 
 }  // namespace detail
 
-/// Reads `folder`/tokenizer.json and what is beside it of tokenizer_config.json, special_tokens_map.json, config.json,
-/// chat_template.jinja.
+/// Reads the tokenizer of a model's folder: tokenizer.json, or where there is none vocab.json with merges.txt (GPT-2,
+/// Qwen2, RoBERTa), vocab.txt (BERT), or tiktoken's ranks (Llama 3, Qwen); and what is beside it of tokenizer_config.json,
+/// special_tokens_map.json, config.json, chat_template.jinja.
 /// @throws TokenizerError naming file and place, for what is missing, malformed or not supported.
 inline Tokenizer load_tokenizer(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / "tokenizer.json";
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
-    fail<TokenizerError>("load_tokenizer", "{}: expected a folder with a tokenizer.json, got {}", folder.string(),
-                         std::filesystem::is_directory(folder, ignored) ? "one without"
-                         : std::filesystem::exists(folder, ignored)     ? "a file"
-                                                                        : "no such folder");
-  }
-  const auto read_beside = [&](const char* name) { return detail::parse_optional_file(folder / name); };
-  const auto file = detail::parse_tokenizer_file(path), config = read_beside("tokenizer_config.json"),
-             map = read_beside("special_tokens_map.json"), model = read_beside("config.json");
-  const auto node = [&](const nlohmann::json& value, const char* name) {
-    return detail::JsonNode(value, (folder / name).string());
-  };
-  const auto config_node = node(config, "tokenizer_config.json"), map_node = node(map, "special_tokens_map.json");
-  detail::Pipeline pipeline = detail::read_pipeline(
-      node(file, "tokenizer.json"), detail::read_tokenizer_config(config_node, map_node, node(model, "config.json")));
+  detail::TokenizerFolder files(folder);
+  detail::Pipeline pipeline = files.read();
   return Tokenizer(std::make_shared<detail::PipelineTokenizer>(std::move(pipeline)),
-                   detail::find_chat_template(folder, config_node, map_node));
+                   detail::find_chat_template(folder, files.config(), files.map()));
 }
 
 }  // namespace reft

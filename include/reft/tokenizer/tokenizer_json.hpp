@@ -237,12 +237,8 @@ inline PostProcessor read_post_processor(const JsonNode& root, const TokenizerCo
   return result;
 }
 
-/// Everything a tokenizer.json describes, as changed by the configuration beside it. Truncation and padding are left
-/// to the caller's batches.
-/// @throws TokenizerError naming the place, for what is malformed or not supported.
-inline Pipeline read_pipeline(const JsonNode& root, const TokenizerConfig& config = {}) {
-  Pipeline pipeline;
-  read_model(root.at("model"), pipeline);
+/// What stands around the model of `pipeline`, which is there already.
+inline void read_stages(const JsonNode& root, const TokenizerConfig& config, Pipeline& pipeline) {
   if (root.has("normalizer")) pipeline.normalizer = make_normalizer(root.at("normalizer"));
   pipeline.pre_tokenizer = read_pre_tokenizer(root, config);
   if (root.has("decoder")) pipeline.decoder = make_decoder(root.at("decoder"));
@@ -258,6 +254,15 @@ inline Pipeline read_pipeline(const JsonNode& root, const TokenizerConfig& confi
   check(pipeline.post_processor.before);
   check(pipeline.post_processor.after);
   for (const PairPiece& piece : pipeline.post_processor.pair) check(piece.ids);
+}
+
+/// Everything a tokenizer.json describes, as changed by the configuration beside it. Its truncation and padding are
+/// ignored: they were settings of one training run, and batches here are cut by their own rule and never padded.
+/// @throws TokenizerError naming the place, for what is malformed or not supported.
+inline Pipeline read_pipeline(const JsonNode& root, const TokenizerConfig& config = {}) {
+  Pipeline pipeline;
+  read_model(root.at("model"), pipeline);
+  read_stages(root, config, pipeline);
   return pipeline;
 }
 

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "reft/error.hpp"
+#include "reft/tokenizer/json_node.hpp"
+#include "reft/tokenizer/pipeline.hpp"
+#include "reft/tokenizer/tiktoken.hpp"
+#include "reft/tokenizer/tokenizer_config.hpp"
+#include "reft/tokenizer/tokenizer_json.hpp"
+#include "reft/tokenizer/vocabulary_files.hpp"
+
+namespace reft::detail {
+
+/// A folder with the files of a tokenizer, of whatever age.
+class TokenizerFolder {
+ public:
+  explicit TokenizerFolder(std::filesystem::path folder)
+      : folder_(std::move(folder)), config_(parse_optional("tokenizer_config.json")),
+        map_(parse_optional("special_tokens_map.json")), model_(parse_optional("config.json")) {}
+
+  /// The newest kind of file that is there counts.
+  /// @throws TokenizerError naming file and place, for what is missing, malformed or not supported.
+  Pipeline read() {
+    if (has("tokenizer.json")) return read_json(parse_tokenizer_file(folder_ / "tokenizer.json"));
+    if (has("vocab.json") && has("merges.txt")) {
+      const FilesClass& row = take_class("GPT2Tokenizer");
+      auto vocabulary = parse_tokenizer_file(folder_ / "vocab.json");
+      const std::string merges = to_valid_utf8(read_tokenizer_file(folder_ / "merges.txt"));
+      return read_json(bpe_files_as_json(row, config(), std::move(vocabulary), merges));
+    }
+    if (has("vocab.txt")) {
+      take_class("BertTokenizer");
+      return read_json(wordpiece_file_as_json(config(), to_valid_utf8(read_tokenizer_file(folder_ / "vocab.txt"))));
+    }
+    for (const RankFile& row : kRankFiles) {
+      if (has(row.name)) return read_rank_file(row);
+    }
+    std::error_code ignored;
+    fail<TokenizerError>("load_tokenizer", "{}: expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, "
+                         "or ranks in tokenizer.model, qwen.tiktoken or cl100k_base.tiktoken), got {}", folder_.string(),
+                         std::filesystem::is_directory(folder_, ignored) ? "one without"
+                         : std::filesystem::exists(folder_, ignored)     ? "a file"
+                                                                         : "no such folder");
+  }
+
+  /// tokenizer_config.json, after read() with the special tokens of the class where the files themselves name none.
+  JsonNode config() const { return node(config_, "tokenizer_config.json"); }
+  JsonNode map() const { return node(map_, "special_tokens_map.json"); }
+
+ private:
+  bool has(std::string_view name) const {
+    std::error_code ignored;
+    return std::filesystem::exists(folder_ / name, ignored);
+  }
+
+  nlohmann::json parse_optional(const char* name) const { return parse_optional_file(folder_ / name); }
+
+  JsonNode node(const nlohmann::json& value, const char* name) const { return {value, (folder_ / name).string()}; }
+
+  /// The class of a folder without tokenizer.json; its special tokens are from now on in the configuration.
+  const FilesClass& take_class(std::string_view fallback) {
+    const FilesClass& row = find_files_class(config(), node(model_, "config.json"), fallback);
+    config_ = with_class_defaults(row, config(), map());
+    return row;
+  }
+
+  TokenizerConfig read_config() const { return read_tokenizer_config(config(), map(), node(model_, "config.json")); }
+
+  Pipeline read_json(const nlohmann::json& file) const { return read_pipeline(node(file, "tokenizer.json"), read_config()); }
+
+  Pipeline read_rank_file(const RankFile& row) const {
+    const std::filesystem::path path = folder_ / row.name;
+    const std::string file = read_tokenizer_file(path);
+    if (!is_rank_file(file)) {
+      fail<TokenizerError>("load_tokenizer", "{}: expected ranks, got a SentencePiece model, which is not read: transformers "
+                           "makes a tokenizer.json of it by AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+                           path.string());
+    }
+    Pipeline pipeline;
+    read_rank_model(file, path.string(), pipeline);
+    const nlohmann::json stages = rank_file_stages(row);
+    read_stages(JsonNode(stages, path.string()), read_config(), pipeline);
+    return pipeline;
+  }
+
+  std::filesystem::path folder_;
+  nlohmann::json config_, map_, model_;
+};
+
+}  // namespace reft::detail
