@@ -5,7 +5,7 @@ source_dir=${REFT_SOURCE_DIR:-$(cd "$(dirname "$0")/../.." && pwd)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$source_dir"
-tests=(tests/fuzz/*_test.cpp tests/io/{gguf,pickle,safetensors,torch_zip,zip}_test.cpp)
+tests=(tests/fuzz/torch_zip_fuzz_test.cpp tests/io/{gguf,pickle,safetensors,torch_zip,zip}_test.cpp)
 objects=()
 for file in tests/support/main.cpp "${tests[@]}"; do
   objects+=("$work/$(basename "$file").o")
