@@ -103,12 +103,22 @@ void write_dump(const std::vector<reft::PyreftIntervention>& interventions, cons
   fmt::print("{}: {} tensors of {} interventions\n", path, tensors.size(), interventions.size());
 }
 
+/// Of formats that hold interventions only.
+void report_lost_head(const std::map<std::string, torch::Tensor>& head) {
+  if (!head.empty()) report("lost", {"the trained head"});
+}
+
 /// What needs no base: a pyreft folder to one again, or its matrices.
 void rewrite_pyreft(const Settings& settings) {
   const auto interventions = reft::read_pyreft(settings.adapter, settings.options);
   if (!settings.dump.empty()) return write_dump(interventions, settings.dump);
-  if (settings.to == "easysteer") reft::write_easysteer(interventions, settings.output, settings.overwrite);
-  else reft::write_pyreft(interventions, settings.output, settings.overwrite, reft::read_pyreft_head(settings.adapter));
+  const auto head = reft::read_pyreft_head(settings.adapter);
+  if (settings.to == "easysteer") {
+    reft::write_easysteer(interventions, settings.output, settings.overwrite);
+    report_lost_head(head);
+  } else {
+    reft::write_pyreft(interventions, settings.output, settings.overwrite, head);
+  }
   fmt::print("{}: {} interventions\n", settings.output, interventions.size());
 }
 
@@ -129,6 +139,7 @@ void write_foreign(const Settings& settings, const Model& model, const reft::Ada
   }
   if (settings.to == "easysteer") {
     reft::write_easysteer(reft::as_pyreft(attachments), settings.output, settings.overwrite);
+    report_lost_head(head);
     return report("not for EasySteer", reft::lost_in_pyreft(attachments, info));
   }
   const reft::AdapterHubBase base = names_of_base(settings);
@@ -142,7 +153,7 @@ void write_foreign(const Settings& settings, const Model& model, const reft::Ada
     reft::write_control_vectors(reft::as_control_vectors(attachments), settings.output, base.model_type);
     report("not in control vectors", reft::lost_in_control_vectors(attachments));
   }
-  if (!head.empty()) report("lost", {"the trained head"});
+  report_lost_head(head);
 }
 
 void convert(const Settings& settings) {

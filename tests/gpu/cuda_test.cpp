@@ -3,6 +3,7 @@
 #include "reft/generate/generate.hpp"
 #include "reft/train/trainer.hpp"
 #include "support/catch.hpp"
+#include "support/examples.hpp"
 #include "support/shared.hpp"
 #include "support/tiny_model.hpp"
 
@@ -26,25 +27,6 @@ Model model_on(torch::Device device) {
   return model;
 }
 
-std::vector<reft::Example> some_examples() {
-  std::vector<reft::Example> examples;
-  for (int64_t i = 0; i < 12; ++i) {
-    reft::Example example;
-    for (int64_t j = 0; j < 5 + i % 4; ++j) example.input_ids.push_back((7 * i + 3 * j) % 50);
-    example.labels = example.input_ids;
-    example.prompt_length = 3;
-    std::fill_n(example.labels.begin(), 3, reft::kIgnoredLabel);
-    examples.push_back(std::move(example));
-  }
-  return examples;
-}
-
-class Losses : public reft::Callback {
- public:
-  void on_step(const reft::StepReport& report) override { values.push_back(report.loss); }
-  std::vector<double> values;
-};
-
 }  // namespace
 
 TEST_CASE("CUDA gives the CPU's losses and tokens") {
@@ -53,10 +35,10 @@ TEST_CASE("CUDA gives the CPU's losses and tokens") {
   std::vector<std::vector<int64_t>> tokens;
   for (const torch::Device device : {torch::Device(torch::kCPU), torch::Device(torch::kCUDA, 0)}) {
     Model model = model_on(device);
-    Losses recorder;
+    reft::test::LossRecorder recorder;
     reft::Trainer trainer(model, {.epochs = 5, .batch_size = 4, .learning_rate = 1e-2});
-    trainer.add(recorder).fit(some_examples());
-    losses.push_back(recorder.values);
+    trainer.add(recorder).fit(reft::test::some_examples(12));
+    losses.push_back(recorder.losses);
     tokens.push_back(reft::generate(model, {{3, 14, 15}}, {.max_new_tokens = 10, .use_end_tokens = false})[0].tokens);
     for (const auto& intervention : model.interventions().interventions()) {
       CHECK(reft::orthonormality_error(intervention->state().at("R")) < 1e-5);

@@ -5,6 +5,7 @@
 #include "reft/intervention/loreft.hpp"
 #include "support/catch.hpp"
 #include "support/error_text.hpp"
+#include "support/examples.hpp"
 #include "support/temporary_folder.hpp"
 #include "support/tiny_model.hpp"
 
@@ -12,6 +13,8 @@ namespace {
 
 using Model = reft::ReftModel<reft::CausalLM>;
 using Losses = std::vector<double>;
+using reft::test::largest_difference;
+using reft::test::some_examples;
 
 Model tiny_reft(const reft::CausalLM& base, double dropout = 0.0) {
   torch::manual_seed(5);
@@ -20,26 +23,9 @@ Model tiny_reft(const reft::CausalLM& base, double dropout = 0.0) {
   return model;
 }
 
-/// `count` sequences of different lengths whose answers follow from their prompts.
-std::vector<reft::Example> some_examples(int64_t count) {
-  std::vector<reft::Example> examples;
-  for (int64_t i = 0; i < count; ++i) {
-    reft::Example example;
-    const int64_t length = 5 + i % 4;
-    for (int64_t j = 0; j < length; ++j) example.input_ids.push_back((7 * i + 3 * j) % 50);
-    example.labels = example.input_ids;
-    example.prompt_length = 3;
-    std::fill_n(example.labels.begin(), 3, reft::kIgnoredLabel);
-    examples.push_back(std::move(example));
-  }
-  return examples;
-}
-
-class Recorder : public reft::Callback {
+class Recorder : public reft::test::LossRecorder {
  public:
-  void on_step(const reft::StepReport& report) override { losses.push_back(report.loss); }
   void on_evaluation(const reft::EvaluationReport& report) override { evaluations.push_back(report.step); }
-  Losses losses;
   std::vector<int64_t> evaluations;
 };
 
@@ -59,13 +45,6 @@ bool same_state(const Model& a, const Model& b) {
     }
   }
   return true;
-}
-
-double largest_difference(const Losses& a, const Losses& b) {
-  REQUIRE(a.size() == b.size());
-  double largest = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
-  return largest;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "reft/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
+#include "support/examples.hpp"
 #include "support/tiny_model.hpp"
 
 namespace {
@@ -11,6 +12,9 @@ namespace {
 using Model = reft::ReftModel<reft::CausalLM>;
 using Losses = std::vector<double>;
 using reft::Component;
+using reft::test::largest_difference;
+using reft::test::LossRecorder;
+using reft::test::some_examples;
 
 reft::CausalLM three_layers() {
   auto config = reft::test::tiny_config();
@@ -25,37 +29,11 @@ Model model_at(const reft::CausalLM& base, int layer, Component component = Comp
   return model;
 }
 
-std::vector<reft::Example> some_examples() {
-  std::vector<reft::Example> examples;
-  for (int64_t i = 0; i < 7; ++i) {
-    reft::Example example;
-    for (int64_t j = 0; j < 5 + i % 4; ++j) example.input_ids.push_back((7 * i + 3 * j) % 50);
-    example.labels = example.input_ids;
-    example.prompt_length = 3;
-    std::fill_n(example.labels.begin(), 3, reft::kIgnoredLabel);
-    examples.push_back(std::move(example));
-  }
-  return examples;
-}
-
-class Recorder : public reft::Callback {
- public:
-  void on_step(const reft::StepReport& report) override { losses.push_back(report.loss); }
-  Losses losses;
-};
-
 Losses train(Model& model, const reft::Objective<reft::CausalLM>& objective) {
-  Recorder recorder;
+  LossRecorder recorder;
   reft::Trainer<reft::CausalLM> trainer(model, {.epochs = 3, .batch_size = 3, .learning_rate = 1e-2}, objective);
-  trainer.add(recorder).fit(some_examples());
+  trainer.add(recorder).fit(some_examples(7));
   return recorder.losses;
-}
-
-double largest_difference(const Losses& a, const Losses& b) {
-  REQUIRE(a.size() == b.size());
-  double largest = 0.0;
-  for (size_t i = 0; i < a.size(); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
-  return largest;
 }
 
 }  // namespace
@@ -98,7 +76,7 @@ TEST_CASE("a cached run repeats bit for bit, whether states are in memory or in 
 TEST_CASE("gradients with a cached trunk are those without") {
   const reft::CausalLM base = three_layers();
   Model plain = model_at(base, 1), cached = model_at(base, 1);
-  const auto examples = some_examples();
+  const auto examples = some_examples(7);
   const std::vector<const reft::Example*> chosen{&examples[0], &examples[3], &examples[5]};
   const reft::RaggedBatch batch = reft::collate(chosen, torch::kCPU);
   reft::TrunkCache cache(cached);
@@ -110,7 +88,7 @@ TEST_CASE("gradients with a cached trunk are those without") {
 
 TEST_CASE("where nothing can be skipped the objective is the plain one") {
   const reft::CausalLM base = three_layers();
-  const auto examples = some_examples();
+  const auto examples = some_examples(7);
   const std::vector<const reft::Example*> chosen{&examples[0], &examples[3]};
   const reft::RaggedBatch batch = reft::collate(chosen, torch::kCPU);
   const auto is_plain = [&](Model& model) {
