@@ -23,6 +23,7 @@ torch_found() { torch_problem=$(cmake -P "$project/cmake/ReftTorch.cmake" 2>&1);
 torch_named() { [ -n "${REFT_TORCH_ROOT:-}${Torch_DIR:-}" ]; }
 problem() { sed -n 's/^  //p' <<<"$torch_problem" | tr -s '\n ' ' '; }
 pip_install() { "$venv/bin/python" -m pip --disable-pip-version-check install -q "$@"; }
+can_install() { have apt-get && { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }; }
 can_make_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 install_packages() {
@@ -33,7 +34,8 @@ install_packages() {
     as_root=(sudo)
   fi
   say "installing $*"
-  "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
+  [ -n "${updated:-}" ] || "${as_root[@]}" apt-get update -qq || say "apt-get update failed; trying with the package lists at hand"
+  updated=yes
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ||
     stop "apt-get could not install: $*"
 }
@@ -52,6 +54,13 @@ need_header utf8proc.h libutf8proc-dev
 if have cmake && torch_found; then have_torch=yes; else have_torch=; fi
 [ -n "$have_torch" ] || torch_named || can_make_venv || missing+=(python3 python3-venv)
 [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+
+# Optional: where packages cannot be installed, the build leaves out what needs it.
+missing=()
+need_header sentencepiece_processor.h libsentencepiece-dev
+if [ ${#missing[@]} -gt 0 ] && can_install; then
+  (install_packages "${missing[@]}") || say "no SentencePiece: tokenizer.model files will not be read"
+fi
 
 [ -n "${CXX:-}" ] || [ "$(g++ -dumpversion | cut -d. -f1)" -ge 12 ] ||
   stop "g++ is version $(g++ -dumpversion), GCC 12 or newer is needed; if another one is installed, name it: CXX=g++-12"

@@ -33,7 +33,7 @@ quietly cmake --build "$work/found" --target consumer
 "$work/found/consumer" | tee "$work/said"
 grep -q 'works' "$work/said"
 
-configure -S "$work/consumer" -B "$work/added" -DREFT_SUBDIRECTORY="$source_dir" "${launcher[@]}"
+configure -S "$work/consumer" -B "$work/added" -DREFT_SUBDIRECTORY="$source_dir" -DREFT_USE_SENTENCEPIECE=OFF "${launcher[@]}"
 ! cmake --build "$work/added" --target help | grep -E 'reft_(light_)?tests' || fail "a parent project gets our tests"
 quietly cmake --build "$work/added" --target consumer_small
 "$work/added/consumer_small"

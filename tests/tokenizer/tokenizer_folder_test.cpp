@@ -10,13 +10,7 @@ using reft::test::write_text;
 
 namespace {
 
-Ids encoded(const std::filesystem::path& folder, std::string_view text) {
-  const Pipeline pipeline = TokenizerFolder(folder).read();
-  Ids ids = pipeline.post_processor.before;
-  encode_text(pipeline, text, ids);
-  ids.insert(ids.end(), pipeline.post_processor.after.begin(), pipeline.post_processor.after.end());
-  return ids;
-}
+Ids encoded(const std::filesystem::path& folder, std::string_view text) { return TokenizerFolder(folder).read()->encode(text, true); }
 
 }  // namespace
 
@@ -25,7 +19,7 @@ TEST_CASE("a folder with vocab.json and merges.txt") {
   write_text(folder / "vocab.json", R"({"a": 0, "b": 1, "ab": 2, "Ġ": 3, "<|endoftext|>": 4})");
   write_text(folder / "merges.txt", "#version: 0.2\na b\n");
   REQUIRE(encoded(folder.path(), "ab a<|endoftext|>") == Ids{2, 3, 0, 4});
-  REQUIRE(TokenizerFolder(folder.path()).read().special.eos == 4);
+  REQUIRE(TokenizerFolder(folder.path()).read()->special_tokens().eos == 4);
   write_text(folder / "tokenizer_config.json", R"({"add_bos_token": true, "tokenizer_class": "GPT2Tokenizer"})");
   REQUIRE(encoded(folder.path(), "b") == Ids{4, 1});
   // A tokenizer.json beside them counts.
@@ -37,7 +31,7 @@ TEST_CASE("a folder with vocab.txt") {
   const reft::test::TemporaryFolder folder;
   write_text(folder / "vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\n");
   REQUIRE(encoded(folder.path(), "AB [MASK]x") == Ids{2, 5, 6, 4, 1, 3});
-  REQUIRE(TokenizerFolder(folder.path()).read().special.pad == 0);
+  REQUIRE(TokenizerFolder(folder.path()).read()->special_tokens().pad == 0);
 }
 
 TEST_CASE("a folder with ranks") {
@@ -46,14 +40,18 @@ TEST_CASE("a folder with ranks") {
   write_text(folder / "tokenizer_config.json",
              R"({"eos_token": "<e>", "added_tokens_decoder": {"9": {"content": "<e>", "special": true}}})");
   REQUIRE(encoded(folder.path(), "ab<e>e\u0301b") == Ids{2, 9, 3, 4, 1});  // texts are composed
-  REQUIRE(TokenizerFolder(folder.path()).read().special.eos == 9);
+  REQUIRE(TokenizerFolder(folder.path()).read()->special_tokens().eos == 9);
 }
 
-TEST_CASE("a SentencePiece model is refused with the way out") {
+TEST_CASE("the name of a rank file says where words are cut") {
   const reft::test::TemporaryFolder folder;
-  write_text(folder / "tokenizer.model", "\x0A\x0E\x0A\x05<unk>");
+  const char* const ranks = "YQ== 0\nYg== 1\nQQ== 2\nYkE= 3\n";  // a, b, A, bA
+  write_text(folder / "o200k_base.tiktoken", ranks);
+  REQUIRE(encoded(folder.path(), "abA") == Ids{0, 1, 2});  // before a capital
+  write_text(folder / "cl100k_base.tiktoken", ranks);
+  REQUIRE(encoded(folder.path(), "abA") == Ids{0, 3});
+  write_text(folder / "cl100k_base.tiktoken", "no ranks");
   REQUIRE(reft::test::error_text([&] { TokenizerFolder(folder.path()).read(); }) ==
-          "[reft::load_tokenizer] " + (folder / "tokenizer.model").string() +
-              ": expected ranks, got a SentencePiece model, which is not read: transformers makes a tokenizer.json of it by "
-              "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)");
+          "[reft::load_tokenizer] " + (folder / "cl100k_base.tiktoken").string() +
+              ": expected ranks, a token in base64 and its rank in each line");
 }

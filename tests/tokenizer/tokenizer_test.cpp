@@ -150,12 +150,12 @@ TEST_CASE("what is missing or no JSON is refused by its path") {
   const test::TemporaryFolder folder;
   const std::string path = folder.path().string();
   REQUIRE(error_text([&] { load_tokenizer(path); }) ==
-          "[reft::load_tokenizer] " + path + ": expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, or ranks in tokenizer.model, qwen.tiktoken or cl100k_base.tiktoken), got one without");
+          "[reft::load_tokenizer] " + path + ": expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, tokenizer.model, cl100k_base.tiktoken, o200k_base.tiktoken, qwen.tiktoken), got one without");
   REQUIRE(error_text([&] { load_tokenizer(path + "/x"); }) ==
-          "[reft::load_tokenizer] " + path + "/x: expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, or ranks in tokenizer.model, qwen.tiktoken or cl100k_base.tiktoken), got no such folder");
+          "[reft::load_tokenizer] " + path + "/x: expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, tokenizer.model, cl100k_base.tiktoken, o200k_base.tiktoken, qwen.tiktoken), got no such folder");
   test::write_text(folder / "file", "");
   REQUIRE(error_text([&] { load_tokenizer(path + "/file"); }) ==
-          "[reft::load_tokenizer] " + path + "/file: expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, or ranks in tokenizer.model, qwen.tiktoken or cl100k_base.tiktoken), got a file");
+          "[reft::load_tokenizer] " + path + "/file: expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, tokenizer.model, cl100k_base.tiktoken, o200k_base.tiktoken, qwen.tiktoken), got a file");
   for (const std::string& content : {std::string(), std::string("{"), std::string("{\"model\": \"\xFF\"}"),
                                      std::string(1 << 20, '['), std::string(R"("\ud800")")}) {
     test::write_text(folder / "tokenizer.json", content);

@@ -27,7 +27,7 @@ TEST_CASE("the class of vocabulary files: its name, else the model's type, else 
 
 TEST_CASE("special tokens: the configuration, then the map, then the class") {
   const json config{{"eos_token", "<e>"}, {"unk_token", nullptr}}, map{{"eos_token", "<m>"}, {"bos_token", "<b>"}};
-  const json result = with_class_defaults(found(json::object(), json::object()), JsonNode(config, "c"), JsonNode(map, "m"));
+  const json result = with_class_defaults(found(json::object(), json::object()).special, JsonNode(config, "c"), JsonNode(map, "m"));
   REQUIRE(result == json{{"eos_token", "<e>"}, {"bos_token", "<b>"}, {"unk_token", nullptr}});
 }
 

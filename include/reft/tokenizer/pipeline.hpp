@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,16 +15,8 @@
 #include "reft/tokenizer/post_processor.hpp"
 #include "reft/tokenizer/pre_tokenizer.hpp"
 #include "reft/tokenizer/text_pieces.hpp"
+#include "reft/tokenizer/tokenizer_interface.hpp"
 #include "reft/tokenizer/vocabulary.hpp"
-
-namespace reft {
-
-/// The tokens with a role of their own, where a tokenizer has them.
-struct SpecialTokenIds {
-  std::optional<int64_t> bos, eos, pad, unk;
-};
-
-}  // namespace reft
 
 namespace reft::detail {
 

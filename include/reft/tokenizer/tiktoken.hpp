@@ -25,6 +25,13 @@ namespace reft::detail {
 inline constexpr std::string_view kLlama3Pattern =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
+/// o200k tells capitals from small letters, and leaves contractions at their word.
+/// Ref: openai/tiktoken, `openai_public.py`.
+inline constexpr std::string_view kO200kPattern =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|)"
+    R"(\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 /// A rank file holds no pattern: its name says which one belongs to it.
 struct RankFile {
   std::string_view name;
@@ -35,6 +42,7 @@ struct RankFile {
 inline constexpr RankFile kRankFiles[] = {
     {"tokenizer.model", kLlama3Pattern, false},
     {"cl100k_base.tiktoken", kLlama3Pattern, false},
+    {"o200k_base.tiktoken", kO200kPattern, false},
     {"qwen.tiktoken", kQwen2Pattern, true},
 };
 

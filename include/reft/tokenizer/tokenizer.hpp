@@ -13,32 +13,11 @@
 
 #include "reft/tokenizer/chat_template.hpp"
 #include "reft/tokenizer/chat_template_files.hpp"
-#include "reft/tokenizer/pipeline.hpp"
 #include "reft/tokenizer/tokenizer_folder.hpp"
+#include "reft/tokenizer/tokenizer_interface.hpp"
 #include "reft/tokenizer/unicode.hpp"
 
 namespace reft {
-
-/// Two texts as one row of ids, and to which of them each id belongs, in the way the model was trained to see it.
-struct EncodedPair {
-  std::vector<int64_t> ids;
-  std::vector<int64_t> type_ids;
-};
-
-/// What a tokenizer does; derive from it to bring your own: `Tokenizer(std::make_shared<MyTokenizer>())`.
-class TokenizerInterface {
- public:
-  virtual ~TokenizerInterface() = default;
-  virtual std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const = 0;
-  virtual std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const = 0;
-  virtual EncodedPair encode_pair(std::string_view first, std::string_view second, bool add_special_tokens) const {
-    fail<TokenizerError>("encode_pair", "this tokenizer does not say how two texts are joined");
-  }
-  virtual std::optional<int64_t> id_of(std::string_view token) const = 0;
-  virtual std::optional<std::string> token_of(int64_t id) const = 0;
-  virtual int64_t vocabulary_size() const = 0;
-  virtual SpecialTokenIds special_tokens() const { return {}; }
-};
 
 /// Text to token ids and back. A handle: copies share one immutable tokenizer, which many threads may use at once.
 class Tokenizer {
@@ -139,67 +118,15 @@ class TokenStream {
   std::size_t num_printed_ = 0;  // how many are the former
 };
 
-namespace detail {
-
-class PipelineTokenizer : public TokenizerInterface {
- public:
-  explicit PipelineTokenizer(Pipeline pipeline) : pipeline_(std::move(pipeline)) {}
-
-  std::vector<int64_t> encode(std::string_view text, bool add_special_tokens) const override {
-    std::vector<int64_t> ids;
-    if (add_special_tokens) ids = pipeline_.post_processor.before;
-    encode_text(pipeline_, text, ids);
-    const std::vector<int64_t>& after = pipeline_.post_processor.after;
-    if (add_special_tokens) ids.insert(ids.end(), after.begin(), after.end());
-    return ids;
-  }
-
-  EncodedPair encode_pair(std::string_view first, std::string_view second, bool add_special_tokens) const override {
-    if (pipeline_.post_processor.pair.empty()) return TokenizerInterface::encode_pair(first, second, add_special_tokens);
-    EncodedPair result;
-    for (const PairPiece& piece : pipeline_.post_processor.pair) {
-      if (piece.text >= 0) encode_text(pipeline_, piece.text == 0 ? first : second, result.ids);
-      else if (add_special_tokens) result.ids.insert(result.ids.end(), piece.ids.begin(), piece.ids.end());
-      result.type_ids.resize(result.ids.size(), piece.type_id);
-    }
-    return result;
-  }
-
-  std::string decode(std::span<const int64_t> ids, bool skip_special_tokens) const override {
-    return decode_ids(pipeline_, ids, skip_special_tokens);
-  }
-
-  std::optional<int64_t> id_of(std::string_view token) const override {
-    const int64_t id = pipeline_.id_of(token);
-    return id < 0 ? std::nullopt : std::optional(id);
-  }
-
-  std::optional<std::string> token_of(int64_t id) const override {
-    const std::string* token = pipeline_.token_of(id);
-    return token ? std::optional(*token) : std::nullopt;
-  }
-
-  int64_t vocabulary_size() const override {
-    return std::max(pipeline_.vocabulary->end_id(), pipeline_.added_tokens.names().end_id());
-  }
-
-  SpecialTokenIds special_tokens() const override { return pipeline_.special; }
-
- private:
-  Pipeline pipeline_;
-};
-
-}  // namespace detail
-
 /// Reads the tokenizer of a model's folder: tokenizer.json, or where there is none vocab.json with merges.txt (GPT-2,
-/// Qwen2, RoBERTa), vocab.txt (BERT), or tiktoken's ranks (Llama 3, Qwen); and what is beside it of tokenizer_config.json,
-/// special_tokens_map.json, config.json, chat_template.jinja.
+/// Qwen2, RoBERTa), vocab.txt (BERT), tokenizer.model (SentencePiece, where its library is installed: Llama 2, Mistral,
+/// Gemma), or tiktoken's ranks (Llama 3, Qwen); and what is beside it of tokenizer_config.json, special_tokens_map.json,
+/// added_tokens.json, config.json, chat_template.jinja.
 /// @throws TokenizerError naming file and place, for what is missing, malformed or not supported.
 inline Tokenizer load_tokenizer(const std::filesystem::path& folder) {
   detail::TokenizerFolder files(folder);
-  detail::Pipeline pipeline = files.read();
-  return Tokenizer(std::make_shared<detail::PipelineTokenizer>(std::move(pipeline)),
-                   detail::find_chat_template(folder, files.config(), files.map()));
+  auto implementation = files.read();
+  return Tokenizer(std::move(implementation), detail::find_chat_template(folder, files.config(), files.map()));
 }
 
 }  // namespace reft

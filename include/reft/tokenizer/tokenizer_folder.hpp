@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -10,8 +11,12 @@
 #include "reft/error.hpp"
 #include "reft/tokenizer/json_node.hpp"
 #include "reft/tokenizer/pipeline.hpp"
+#include "reft/tokenizer/pipeline_tokenizer.hpp"
+#include "reft/tokenizer/sentencepiece.hpp"
+#include "reft/tokenizer/sentencepiece_files.hpp"
 #include "reft/tokenizer/tiktoken.hpp"
 #include "reft/tokenizer/tokenizer_config.hpp"
+#include "reft/tokenizer/tokenizer_interface.hpp"
 #include "reft/tokenizer/tokenizer_json.hpp"
 #include "reft/tokenizer/vocabulary_files.hpp"
 
@@ -26,7 +31,7 @@ class TokenizerFolder {
 
   /// The newest kind of file that is there counts.
   /// @throws TokenizerError naming file and place, for what is missing, malformed or not supported.
-  Pipeline read() {
+  std::shared_ptr<const TokenizerInterface> read() {
     if (has("tokenizer.json")) return read_json(parse_tokenizer_file(folder_ / "tokenizer.json"));
     if (has("vocab.json") && has("merges.txt")) {
       const FilesClass& row = take_class("GPT2Tokenizer");
@@ -39,11 +44,15 @@ class TokenizerFolder {
       return read_json(wordpiece_file_as_json(config(), to_valid_utf8(read_tokenizer_file(folder_ / "vocab.txt"))));
     }
     for (const RankFile& row : kRankFiles) {
-      if (has(row.name)) return read_rank_file(row);
+      if (!has(row.name)) continue;
+      std::string file = read_tokenizer_file(folder_ / row.name);
+      if (is_rank_file(file)) return read_rank_file(row, file);
+      if (row.name == "tokenizer.model") return read_sentencepiece_file(std::move(file));
+      node(config_, row.name).reject("expected ranks, a token in base64 and its rank in each line");
     }
     std::error_code ignored;
     fail<TokenizerError>("load_tokenizer", "{}: expected a folder with a tokenizer.json (or vocab.json and merges.txt, vocab.txt, "
-                         "or ranks in tokenizer.model, qwen.tiktoken or cl100k_base.tiktoken), got {}", folder_.string(),
+                         "tokenizer.model, cl100k_base.tiktoken, o200k_base.tiktoken, qwen.tiktoken), got {}", folder_.string(),
                          std::filesystem::is_directory(folder_, ignored) ? "one without"
                          : std::filesystem::exists(folder_, ignored)     ? "a file"
                                                                          : "no such folder");
@@ -61,32 +70,41 @@ class TokenizerFolder {
 
   nlohmann::json parse_optional(const char* name) const { return parse_optional_file(folder_ / name); }
 
-  JsonNode node(const nlohmann::json& value, const char* name) const { return {value, (folder_ / name).string()}; }
+  JsonNode node(const nlohmann::json& value, std::string_view name) const { return {value, (folder_ / name).string()}; }
 
   /// The class of a folder without tokenizer.json; its special tokens are from now on in the configuration.
   const FilesClass& take_class(std::string_view fallback) {
     const FilesClass& row = find_files_class(config(), node(model_, "config.json"), fallback);
-    config_ = with_class_defaults(row, config(), map());
+    config_ = with_class_defaults(row.special, config(), map());
     return row;
   }
 
   TokenizerConfig read_config() const { return read_tokenizer_config(config(), map(), node(model_, "config.json")); }
 
-  Pipeline read_json(const nlohmann::json& file) const { return read_pipeline(node(file, "tokenizer.json"), read_config()); }
+  static std::shared_ptr<const TokenizerInterface> made_of(Pipeline pipeline) {
+    return std::make_shared<PipelineTokenizer>(std::move(pipeline));
+  }
 
-  Pipeline read_rank_file(const RankFile& row) const {
-    const std::filesystem::path path = folder_ / row.name;
-    const std::string file = read_tokenizer_file(path);
-    if (!is_rank_file(file)) {
-      fail<TokenizerError>("load_tokenizer", "{}: expected ranks, got a SentencePiece model, which is not read: transformers "
-                           "makes a tokenizer.json of it by AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
-                           path.string());
-    }
+  std::shared_ptr<const TokenizerInterface> read_json(const nlohmann::json& file) const {
+    return made_of(read_pipeline(node(file, "tokenizer.json"), read_config()));
+  }
+
+  std::shared_ptr<const TokenizerInterface> read_rank_file(const RankFile& row, std::string_view file) const {
+    const std::string path = (folder_ / row.name).string();
     Pipeline pipeline;
-    read_rank_model(file, path.string(), pipeline);
+    read_rank_model(file, path, pipeline);
     const nlohmann::json stages = rank_file_stages(row);
-    read_stages(JsonNode(stages, path.string()), read_config(), pipeline);
-    return pipeline;
+    read_stages(JsonNode(stages, path), read_config(), pipeline);
+    return made_of(std::move(pipeline));
+  }
+
+  std::shared_ptr<const TokenizerInterface> read_sentencepiece_file(std::string file) {
+    const SentencePieceClass& row = find_sentencepiece_class(config(), node(model_, "config.json"));
+    config_ = with_class_defaults(row.special, config(), map());
+    config_["tokenizer_class"] = row.name;
+    const nlohmann::json added = parse_optional("added_tokens.json"), none;
+    auto settings = read_sentencepiece_settings(row, config(), map(), node(added, "added_tokens.json"), node(model_, "config.json"));
+    return read_sentencepiece(std::move(file), std::move(settings), node(none, "tokenizer.model"));
   }
 
   std::filesystem::path folder_;

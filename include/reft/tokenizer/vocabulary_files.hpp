@@ -70,10 +70,10 @@ inline const FilesClass& find_files_class(const JsonNode& config, const JsonNode
   return *found;
 }
 
-/// `config` with the special tokens of the class where neither it nor `map` names one; null there means none.
-inline nlohmann::json with_class_defaults(const FilesClass& row, const JsonNode& config, const JsonNode& map) {
+/// `config` with the `special` tokens of its class where neither it nor `map` names one; null there means none.
+inline nlohmann::json with_class_defaults(std::string_view special, const JsonNode& config, const JsonNode& map) {
   nlohmann::json result = config.value();
-  const nlohmann::json defaults = nlohmann::json::parse(row.special);
+  const nlohmann::json defaults = nlohmann::json::parse(special);
   for (const auto& [key, token] : defaults.items()) {
     if (!config.value().contains(key)) result[key] = map.has(key) ? map.at(key).value() : token;
   }
