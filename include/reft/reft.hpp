@@ -176,6 +176,8 @@
 #include "reft/data/token_table.hpp"
 #include "reft/data/tokenize.hpp"
 #include "reft/data/tokenize_chat.hpp"
+#include "reft/data/tokenize_labelled.hpp"
+#include "reft/data/tokenize_preferences.hpp"
 
 // generate: continuations
 #include "reft/generate/adapter_registry.hpp"
@@ -194,11 +196,13 @@
 // train: the interventions, and nothing else
 #include "reft/train/best_parameters.hpp"
 #include "reft/train/callback.hpp"
+#include "reft/train/classification_loss.hpp"
 #include "reft/train/evaluation.hpp"
 #include "reft/train/generation_metric.hpp"
 #include "reft/train/html_report.hpp"
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
+#include "reft/train/preference_loss.hpp"
 #include "reft/train/schedule.hpp"
 #include "reft/train/tensorboard.hpp"
 #include "reft/train/trainer.hpp"

@@ -3,8 +3,10 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <concepts>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -13,6 +15,7 @@
 #include "reft/hook/hook_point.hpp"
 #include "reft/intervention/attached_interventions.hpp"
 #include "reft/intervention/registry.hpp"
+#include "reft/model/weights.hpp"
 
 namespace reft {
 
@@ -25,7 +28,20 @@ concept HookedTransformer = requires(Base base, const Site& site) {
   { base->hook_point(site) } -> std::same_as<HookPoint&>;
 };
 
-/// A frozen base and the interventions that edit it. `parameters()` are the interventions' alone.
+/// A base with a head of its task, which is trained beside the interventions and saved with them; `head_slots()` gives its
+/// tensors the names they have in a Hugging Face file.
+template <class Base>
+concept HasHead = requires(const Base& base) {
+  { base->head_slots() } -> std::convertible_to<std::vector<WeightSlot>>;
+};
+
+/// The head of a base as a module of its own.
+struct TrainedHead {
+  std::shared_ptr<torch::nn::Module> module;  ///< its parameters are the base's tensors, dots in their names made underscores
+  double learning_rate_scale = 1.0;           ///< in relation to the optimizer's
+};
+
+/// A frozen base and the interventions that edit it. `parameters()` are theirs alone, and the head's where it is trained.
 ///   model.attach<LoReFT>({.layer = 3, .positions = "f5+l5"}, {.rank = 4});
 template <HookedTransformer Base>
 class ReftModel {
@@ -35,6 +51,7 @@ class ReftModel {
   explicit ReftModel(Base base) : base_(std::move(base)) {
     for (torch::Tensor& parameter : base_->parameters()) parameter.requires_grad_(false);
     base_->eval();
+    trainable_->register_module("interventions", interventions_);
   }
 
   // ATTACHING
@@ -70,6 +87,28 @@ class ReftModel {
     interventions_->add(std::move(attachment));
   }
 
+  /// Trains the base's head too, in float32; whoever shares the base sees it change. The head stays part of the base.
+  /// @param learning_rate_scale  of its learning rate, in relation to the optimizer's.
+  /// @throws ConfigError for a base without one, or a negative scale.
+  void train_head(double learning_rate_scale = 1.0)
+    requires HasHead<Base>
+  {
+    if (!(learning_rate_scale >= 0.0)) fail<ConfigError>("train_head", "expected a learning rate scale of at least 0, got {}", learning_rate_scale);
+    std::vector<WeightSlot> slots = base_->head_slots();
+    if (slots.empty()) fail<ConfigError>("train_head", "the base has no head of its task");
+    if (head_) trainable_->unregister_module("head");
+    head_ = TrainedHead{std::make_shared<torch::nn::Module>(), learning_rate_scale};
+    for (WeightSlot& slot : slots) {
+      slot.values.set_data(slot.values.to(torch::kFloat32));
+      std::replace(slot.name.begin(), slot.name.end(), '.', '_');
+      head_->module->register_parameter(slot.name, slot.values, /*requires_grad=*/true);
+    }
+    trainable_->register_module("head", head_->module);
+  }
+
+  bool trains_head() const { return head_.has_value(); }
+  const std::optional<TrainedHead>& head() const { return head_; }
+
   // RUNNING
 
   /// Runs the base over prompts with the interventions on.
@@ -88,11 +127,15 @@ class ReftModel {
 
   // AS A MODULE
 
-  std::vector<torch::Tensor> parameters() const { return interventions_->parameters(); }
+  /// All that is trained: the interventions, and the head.
+  const torch::nn::Module& trainable() const { return *trainable_; }
+  torch::nn::Module& mutable_trainable() { return *trainable_; }
+
+  std::vector<torch::Tensor> parameters() const { return trainable_->parameters(); }
   void train(bool on = true) { interventions_->train(on); }
   void eval() { interventions_->eval(); }
   bool is_training() const { return interventions_->is_training(); }
-  void zero_grad() { interventions_->zero_grad(); }
+  void zero_grad() { trainable_->zero_grad(); }
   void to(torch::Device device) {
     base_->to(device);
     interventions_->to(device);
@@ -102,31 +145,23 @@ class ReftModel {
   /// Width D of the residual stream.
   int64_t hidden_size() const { return base_->width({.layer = 0}); }
 
-  int64_t num_trainable_parameters() const {
-    int64_t count = 0;
-    for (const auto& intervention : interventions_->interventions()) count += intervention->num_parameters();
-    return count;
-  }
+  int64_t num_trainable_parameters() const { return count(parameters()); }
+  int64_t num_head_parameters() const { return head_ ? count(head_->module->parameters()) : 0; }
+  int64_t num_base_parameters() const { return count(base_->parameters()); }
 
-  int64_t num_base_parameters() const {
-    int64_t count = 0;
-    for (const torch::Tensor& parameter : base_->parameters()) count += parameter.numel();
-    return count;
-  }
-
-  /// One line per intervention: its sites and their width, form, positions, and the shapes of its parameters; then the
-  /// counts.
+  /// One line per intervention: its sites and their width, form, positions, and the shapes of its parameters; one for the
+  /// head; then the counts.
   std::string trainable_summary() const {
     std::string text;
     for (const Attachment& attachment : interventions_->attachments()) {
       const InterventionBase& intervention = *attachment.intervention;
-      std::vector<std::string> sites, shapes;
+      std::vector<std::string> sites;
       for (const Site& site : attachment.sites) sites.push_back(to_string(site));
-      for (const auto& parameter : intervention.named_parameters()) {
-        shapes.push_back(fmt::format("{} ({})", parameter.key(), fmt::join(parameter.value().sizes(), ", ")));
-      }
       text += fmt::format("{} ({})  {}  positions {}  {}  {} parameters\n", fmt::join(sites, ", "), intervention.hidden_size(),
-                          intervention.type(), attachment.positions.text(), fmt::join(shapes, ", "), intervention.num_parameters());
+                          intervention.type(), attachment.positions.text(), shapes_of(intervention), intervention.num_parameters());
+    }
+    if (head_) {
+      text += fmt::format("head  {}  {} parameters\n", shapes_of(*head_->module), num_head_parameters());
     }
     const int64_t trainable = num_trainable_parameters(), base = num_base_parameters();
     return text + fmt::format("trainable parameters: {} || base parameters: {} || trainable: {:.4f}%", trainable, base,
@@ -134,6 +169,20 @@ class ReftModel {
   }
 
  private:
+  static int64_t count(const std::vector<torch::Tensor>& parameters) {
+    int64_t sum = 0;
+    for (const torch::Tensor& parameter : parameters) sum += parameter.numel();
+    return sum;
+  }
+
+  static std::string shapes_of(const torch::nn::Module& module) {
+    std::vector<std::string> shapes;
+    for (const auto& parameter : module.named_parameters()) {
+      shapes.push_back(fmt::format("{} ({})", parameter.key(), fmt::join(parameter.value().sizes(), ", ")));
+    }
+    return fmt::format("{}", fmt::join(shapes, ", "));
+  }
+
   template <class First, class... Others>
   static torch::Tensor first_tensor(const First& first, const Others&...) {
     if constexpr (std::is_convertible_v<const First&, torch::Tensor>) return first;
@@ -158,6 +207,8 @@ class ReftModel {
 
   Base base_;
   std::shared_ptr<AttachedInterventions> interventions_ = std::make_shared<AttachedInterventions>();
+  std::optional<TrainedHead> head_;
+  std::shared_ptr<torch::nn::Module> trainable_ = std::make_shared<torch::nn::Module>("Trainable");
 };
 
 }  // namespace reft

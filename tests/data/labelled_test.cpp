@@ -27,6 +27,17 @@ std::string refusal(const char* name, std::string_view content, const reft::Labe
 
 }  // namespace
 
+TEST_CASE("a label is checked where it stands") {
+  const TemporaryFolder folder;
+  const auto path = write_text(folder / "dev.tsv", "sentence\tlabel\nfine\t1\nbad\t2\n");
+  CHECK(reft::test::error_text([&] { read_labelled(path, {}, reft::one_of({"0", "1"})); }) ==
+        "[reft::read_examples] " + path.string() + ": line 3: expected the label to be one of [0, 1], got \"2\"");
+  const auto rows = write_text(folder / "dev.json", R"([{"text":"a","label":1.5},{"text":"b","label":"high"}])");
+  CHECK(reft::test::error_text([&] { read_labelled(rows, {}, reft::is_number()); }) ==
+        "[reft::read_examples] " + rows.string() + ": row 2: expected the label to be a number, got \"high\"");
+  CHECK(read_labelled(path, {}, reft::one_of({"1", "2"})).size() == 2);
+}
+
 TEST_CASE("labelled text is read from tables, whose quotes mean nothing") {
   CHECK(read("a.tsv", "sentence\tlabel\nit 's \"good\" \t1\r\n\nbad\t0\n") ==
         std::vector<LabelledExample>{{"it 's \"good\" ", "", "1"}, {"bad", "", "0"}});

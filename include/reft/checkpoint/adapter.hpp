@@ -31,7 +31,8 @@ inline constexpr int kAdapterFormatVersion = 1;
 struct AdapterInfo {
   std::string base_model;       ///< name or folder of the base it was trained on
   std::string prompt_template;  ///< the wording it was trained with, "alpaca"
-  bool has_head = false;        ///< the base's head was trained too and belongs to the adapter
+  bool has_head = false;        ///< the base's head belongs to the adapter, as it does where the model trains it
+  std::vector<std::string> labels = {};  ///< names of a classifier's classes
 };
 
 /// One entry of adapter_config.json, read and checked on its own.
@@ -137,6 +138,7 @@ inline AdapterConfig read_adapter_config(const std::filesystem::path& folder) {
   config.num_layers = detail::adapter_value<int64_t>(base, "base_model.", "num_layers");
   config.hidden_size = detail::adapter_value<int64_t>(base, "base_model.", "hidden_size");
   config.info.prompt_template = detail::adapter_value<std::string>(json, "", "prompt_template");
+  if (json.contains("labels")) config.info.labels = detail::adapter_value<std::vector<std::string>>(json, "", "labels");
   config.content_hash = detail::adapter_value<std::string>(json, "", "content_hash");
   const auto entries = detail::adapter_value<std::vector<nlohmann::json>>(json, "", "interventions");
   for (size_t i = 0; i < entries.size(); ++i) config.interventions.push_back(detail::read_adapter_entry(entries[i], i));
@@ -164,14 +166,14 @@ void save_adapter(const ReftModel<Base>& model, const std::filesystem::path& fol
     }
     entries.push_back(detail::write_adapter_entry(attachment));
   }
-  if (info.has_head) {
+  if (info.has_head || model.trains_head()) {
     for (const auto& [name, tensor] : head_tensors(model.base())) tensors.emplace_back(std::string(detail::kHeadPrefix) + name, tensor);
   }
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) fail<Error>("save_adapter", "{}: cannot create the folder: {}", folder.string(), error.message());
   const std::string hash = save_tensors(folder / kAdapterTensorsName, tensors, {{"format", "reft"}});
-  const nlohmann::ordered_json config{
+  nlohmann::ordered_json config{
       {"format", "reft"},
       {"format_version", kAdapterFormatVersion},
       {"library_version", kVersion},
@@ -179,6 +181,7 @@ void save_adapter(const ReftModel<Base>& model, const std::filesystem::path& fol
       {"prompt_template", info.prompt_template},
       {"content_hash", hash},
       {"interventions", entries}};
+  if (!info.labels.empty()) config["labels"] = info.labels;
   write_file_atomically(folder / kAdapterConfigName, config.dump(2) + "\n");
 }
 

@@ -10,13 +10,6 @@
 
 namespace reft {
 
-/// A base with a head of its task, which is trained beside the interventions and saved with them; `head_slots()` gives its
-/// tensors the names they have in a Hugging Face file.
-template <class Base>
-concept HasHead = requires(const Base& base) {
-  { base->head_slots() } -> std::convertible_to<std::vector<WeightSlot>>;
-};
-
 /// The tensors of a base's head by name; empty where it has none.
 template <HookedTransformer Base>
 std::map<std::string, torch::Tensor> head_tensors(const Base& base) {
@@ -46,11 +39,17 @@ void check_head(const Base& base, const std::map<std::string, torch::Tensor>& te
   }
 }
 
-/// Writes checked tensors into the base's head, which everyone who shares the base then has.
+/// Writes checked tensors into the base's head, in their own precision; everyone who shares the base then has them.
 template <HookedTransformer Base>
 void fill_head(const Base& base, const std::map<std::string, torch::Tensor>& tensors) {
   torch::NoGradGuard no_grad;
-  for (auto& [name, values] : head_tensors(base)) torch::Tensor(values).copy_(tensors.at(name));
+  if constexpr (HasHead<Base>) {
+    for (WeightSlot& slot : base->head_slots()) {
+      const torch::Tensor& tensor = tensors.at(slot.name);
+      if (slot.values.scalar_type() == tensor.scalar_type()) slot.values.copy_(tensor);
+      else slot.values.set_data(tensor.to(slot.values.device(), tensor.scalar_type(), /*non_blocking=*/false, /*copy=*/true));
+    }
+  }
 }
 
 }  // namespace reft

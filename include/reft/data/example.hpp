@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -45,6 +46,8 @@ struct Example {
   std::vector<int64_t> labels;  ///< as many as input_ids
   int64_t prompt_length = 0;    ///< tokens over which positions are laid, 0 to the length
   std::vector<float> row_scales = {};  ///< (r) what the rows of each subspace are multiplied with here; empty = 1
+  std::vector<int64_t> token_types = {};         ///< segment of each token, for encoders; empty = all 0
+  std::optional<double> sequence_label = {};     ///< the class, from 0, or the number that the whole sequence stands for
 
   bool operator==(const Example&) const = default;
 };

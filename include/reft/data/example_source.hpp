@@ -18,6 +18,8 @@ class ExampleSource {
   virtual int64_t size() const = 0;
   /// @param index  0 to size() - 1; the same one always gives the same example.
   virtual Example get(int64_t index) const = 0;
+  /// The sequences of an example that has more than one, such as a preference pair; `get` gives the first.
+  virtual std::vector<Example> sequences(int64_t index) const { return {get(index)}; }
 };
 
 /// Examples of a list that outlives this.
@@ -38,6 +40,7 @@ class SelectedExamples : public ExampleSource {
       : source_(std::move(source)), indices_(std::move(indices)) {}
   int64_t size() const override { return std::ssize(indices_); }
   Example get(int64_t index) const override { return source_->get(indices_.at(static_cast<std::size_t>(index))); }
+  std::vector<Example> sequences(int64_t index) const override { return source_->sequences(indices_.at(static_cast<std::size_t>(index))); }
 
  private:
   std::shared_ptr<const ExampleSource> source_;
@@ -54,11 +57,21 @@ class JoinedExamples : public ExampleSource {
   int64_t size() const override { return ends_.empty() ? 0 : ends_.back(); }
 
   Example get(int64_t index) const override {
-    const auto part = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), index) - ends_.begin());
-    return sources_.at(part)->get(index - (part == 0 ? 0 : ends_[part - 1]));
+    const auto [part, within] = place(index);
+    return sources_.at(part)->get(within);
+  }
+
+  std::vector<Example> sequences(int64_t index) const override {
+    const auto [part, within] = place(index);
+    return sources_.at(part)->sequences(within);
   }
 
  private:
+  std::pair<std::size_t, int64_t> place(int64_t index) const {
+    const auto part = static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), index) - ends_.begin());
+    return {part, index - (part == 0 ? 0 : ends_[part - 1])};
+  }
+
   std::vector<std::shared_ptr<const ExampleSource>> sources_;
   std::vector<int64_t> ends_;  // of each source, in the whole
 };

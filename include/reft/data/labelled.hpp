@@ -1,7 +1,10 @@
 #pragma once
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -19,6 +22,9 @@ namespace reft {
 struct LabelledColumns {
   std::string text, second_text, label;
 };
+
+/// What is wrong with a label, or an empty text.
+using LabelCheck = std::function<std::string(const std::string& label)>;
 
 namespace detail {
 
@@ -59,7 +65,12 @@ LabelledColumns find_columns(const Names& names, const LabelledColumns& wanted, 
   return {*text, second.value_or(""), *label};
 }
 
-inline std::vector<LabelledExample> read_labelled_tsv(const RowFile& file, const LabelledColumns& wanted) {
+inline void check_label(const LabelCheck& check, const std::string& label, const RowPlace& place) {
+  const std::string problem = check ? check(label) : std::string();
+  if (!problem.empty()) place.refuse("{}", problem);
+}
+
+inline std::vector<LabelledExample> read_labelled_tsv(const RowFile& file, const LabelledColumns& wanted, const LabelCheck& check) {
   const auto names = tsv_fields(file.text(0));
   const LabelledColumns columns = find_columns(names, wanted, file.place(0));
   const auto index_of = [&](const std::string& name) { return std::find(names.begin(), names.end(), name) - names.begin(); };
@@ -72,6 +83,7 @@ inline std::vector<LabelledExample> read_labelled_tsv(const RowFile& file, const
     };
     examples.push_back({field(columns.text), field(columns.second_text), field(columns.label)});
     if (examples.back().label.empty()) file.place(i).refuse("the label is empty");
+    check_label(check, examples.back().label, file.place(i));
   }
   return examples;
 }
@@ -92,17 +104,41 @@ inline LabelledExample labelled_row(const nlohmann::ordered_json& row, const Row
 
 /// Reads labelled text: a table of fields between tabs whose first line names the columns, where the name ends in .tsv
 /// (quotes mean nothing in it, as in GLUE), else a JSON list or JSON Lines. A label is kept as it stands; see `label_names`.
+/// @param check  of every label, such as `one_of` or `is_number`.
 /// @throws DataError naming the file, the line or row (from 1) and what is wrong.
-inline std::vector<LabelledExample> read_labelled(const std::filesystem::path& path, const LabelledColumns& columns = {}) {
+inline std::vector<LabelledExample> read_labelled(const std::filesystem::path& path, const LabelledColumns& columns = {},
+                                                  const LabelCheck& check = {}) {
   std::vector<LabelledExample> examples;
   if (path.extension() == ".tsv") {
-    examples = detail::read_labelled_tsv(RowFile::open_lines(path), columns);
+    examples = detail::read_labelled_tsv(RowFile::open_lines(path), columns, check);
     if (examples.empty()) fail<DataError>("read_examples", "{}: there is no line below the names of the columns", path.string());
     return examples;
   }
   const RowFile file = RowFile::open_json(path);
-  for (int64_t i = 0; i < file.size(); ++i) examples.push_back(detail::labelled_row(file.json(i), file.place(i), columns));
+  for (int64_t i = 0; i < file.size(); ++i) {
+    examples.push_back(detail::labelled_row(file.json(i), file.place(i), columns));
+    detail::check_label(check, examples.back().label, file.place(i));
+  }
   return examples;
+}
+
+/// A label as a number; nothing where it is none, or not finite.
+inline std::optional<double> label_value(std::string_view label) {
+  double value = 0.0;
+  const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), value);
+  if (error != std::errc() || end != label.data() + label.size() || !std::isfinite(value)) return std::nullopt;
+  return value;
+}
+
+inline LabelCheck is_number() {
+  return [](const std::string& label) { return label_value(label) ? std::string() : fmt::format("expected the label to be a number, got \"{}\"", label); };
+}
+
+inline LabelCheck one_of(std::vector<std::string> names) {
+  return [names = std::move(names)](const std::string& label) {
+    const bool known = std::find(names.begin(), names.end(), label) != names.end();
+    return known ? std::string() : fmt::format("expected the label to be one of [{}], got \"{}\"", fmt::join(names, ", "), label);
+  };
 }
 
 /// The different labels, sorted: numbers by value when all are integers, else by name. Its index is a class's id.

@@ -2,9 +2,11 @@
 
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/linear.h>
+#include <ATen/ops/stack.h>
 #include <torch/nn/pimpl.h>
 #include <torch/types.h>
 
+#include <numeric>
 #include <vector>
 
 #include "reft/model/transformer.hpp"
@@ -40,6 +42,25 @@ class CausalLMImpl : public TransformerImpl {
     }
     const torch::Tensor logits = forward(input_ids, context, rows).to(torch::kFloat32);
     return at::cross_entropy_loss(logits, targets, {}, at::Reduction::Sum);
+  }
+
+  /// Σ log p(target) over the supervised rows of each sequence, float32; as `loss`, (S, V) is never held whole.
+  /// @param rows, targets  (S) as of `loss`, sequence by sequence.   @param counts  (B) how many of them are each one's.
+  /// @return (B).   @throws ShapeError unless the counts add up to S.
+  torch::Tensor log_probabilities(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows,
+                                  const torch::Tensor& targets, const std::vector<int64_t>& counts) const {
+    if (const int64_t sum = std::accumulate(counts.begin(), counts.end(), int64_t{0}); sum != rows.size(0)) {
+      fail<ShapeError>(model_name(), "expected counts that add up to {} rows, got {}", rows.size(0), sum);
+    }
+    const bool in_parts = !acts_at_logits(context) && config().final_logit_softcapping == 0.0;
+    const torch::Tensor values = in_parts ? final_hidden(input_ids, context, rows) : forward(input_ids, context, rows).to(torch::kFloat32);
+    const std::vector<torch::Tensor> of_sequence = values.split_with_sizes(counts), wanted = targets.split_with_sizes(counts);
+    std::vector<torch::Tensor> sums;
+    for (size_t i = 0; i < counts.size(); ++i) {
+      sums.push_back(in_parts ? linear_cross_entropy(of_sequence[i], head_, wanted[i])
+                              : at::cross_entropy_loss(of_sequence[i], wanted[i], {}, at::Reduction::Sum));
+    }
+    return at::stack(sums).neg();
   }
 
   std::vector<WeightSlot> weight_slots() const override {

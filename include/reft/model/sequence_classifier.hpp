@@ -36,6 +36,7 @@ class SequenceClassifierImpl : public TransformerImpl {
   /// @return (B, labels).
   torch::Tensor forward(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& token_types = {}) const {
     torch::Tensor h = final_hidden(input_ids, context, pooled_rows(context.layout()), nullptr, token_types);  // (B, D)
+    h = h.to(head_.scalar_type());  // a trained head is wider than a base in bfloat16
     if (transform_.defined()) h = activation_(at::linear(h, transform_, transform_bias_));
     return at::linear(h, head_, head_bias_);
   }

@@ -20,11 +20,12 @@ struct StepReport {
   int64_t step = 0;         ///< counted from 1
   int64_t total_steps = 0;
   double epoch = 0.0;       ///< epochs finished, with their fraction
-  double loss = 0.0;        ///< mean over the supervised tokens of the step
+  double loss = 0.0;        ///< mean over the supervised tokens, or other terms, of the step
   double learning_rate = 0.0;
   double gradient_norm = 0.0;      ///< before clipping
   double tokens_per_second = 0.0;  ///< of this step
   double seconds = 0.0;            ///< since the run began, earlier parts of a resumed run included
+  std::map<std::string, double> metrics = {};  ///< of the objective, as means over the same terms
 };
 
 /// One evaluation: "loss", the mean over the supervised tokens, and the trainer's other metrics by name.
@@ -99,8 +100,8 @@ class Progress : public Callback {
   double first_seconds_ = -1.0;
 };
 
-/// One JSON object a line: {"step":1,"loss":…,"learning_rate":…,"gradient_norm":…,"tokens_per_second":…}; evaluations as
-/// {"step":…,"eval_loss":…,"eval_<metric>":…}. A resumed run goes on behind the step it resumes from: later lines are dropped.
+/// One JSON object a line: {"step":1,"loss":…,"learning_rate":…,"gradient_norm":…,"tokens_per_second":…}, then the objective's
+/// metrics by name; evaluations as {"step":…,"eval_loss":…,"eval_<metric>":…}. A resumed run goes on behind the step it resumes from: later lines are dropped.
 class MetricsFile : public Callback {
  public:
   /// @throws Error if the file cannot be written.
@@ -123,11 +124,13 @@ class MetricsFile : public Callback {
   }
 
   void on_step(const StepReport& report) override {
-    write({{"step", report.step},
-           {"loss", report.loss},
-           {"learning_rate", report.learning_rate},
-           {"gradient_norm", report.gradient_norm},
-           {"tokens_per_second", report.tokens_per_second}});
+    nlohmann::ordered_json line{{"step", report.step},
+                                {"loss", report.loss},
+                                {"learning_rate", report.learning_rate},
+                                {"gradient_norm", report.gradient_norm},
+                                {"tokens_per_second", report.tokens_per_second}};
+    for (const auto& [name, value] : report.metrics) line[name] = value;
+    write(line);
   }
 
   void on_evaluation(const EvaluationReport& report) override {

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "reft/data/batch.hpp"
@@ -36,7 +39,9 @@ class Evaluating {
 
 inline std::vector<Example> examples_from(const ExampleSource& source, int64_t first, int64_t count) {
   std::vector<Example> examples;
-  for (int64_t i = first; i < std::min(first + count, source.size()); ++i) examples.push_back(source.get(i));
+  for (int64_t i = first; i < std::min(first + count, source.size()); ++i) {
+    for (Example& example : source.sequences(i)) examples.push_back(std::move(example));
+  }
   return examples;
 }
 
@@ -48,20 +53,30 @@ inline RaggedBatch collate(const std::vector<Example>& examples, torch::Device d
 
 }  // namespace detail
 
-/// Mean loss over the supervised tokens of `examples`, in evaluation mode and without gradients.
+/// "loss" and the objective's metrics, as means over the terms of `examples`, in evaluation mode and without gradients.
 /// @throws DataError for no examples.
 template <class Base>
-double evaluate_loss(ReftModel<Base>& model, const ExampleSource& examples, int64_t batch_size, const Objective<Base>& objective) {
+std::map<std::string, double> evaluate_objective(ReftModel<Base>& model, const ExampleSource& examples, int64_t batch_size,
+                                                 const Objective<Base>& objective) {
   const detail::Evaluating evaluating(model);
-  double sum = 0.0;
+  std::map<std::string, double> means;
   int64_t count = 0;
   for (int64_t first = 0; first < examples.size(); first += batch_size) {
     const RaggedBatch batch = detail::collate(detail::examples_from(examples, first, batch_size), model.device());
-    sum += objective(model, batch).template item<double>();
-    count += batch.num_supervised();
+    const BatchLoss loss = objective(model, batch);
+    means["loss"] += loss.sum.item<double>();
+    for (const auto& [name, sum] : loss.metrics) means[name] += sum.template item<double>();
+    count += loss.terms_in(batch);
   }
   if (count == 0) fail<DataError>("evaluate_loss", "expected at least one supervised token, got none");
-  return sum / static_cast<double>(count);
+  for (auto& [name, value] : means) value /= static_cast<double>(count);
+  return means;
+}
+
+/// The "loss" of `evaluate_objective`.
+template <class Base>
+double evaluate_loss(ReftModel<Base>& model, const ExampleSource& examples, int64_t batch_size, const Objective<Base>& objective) {
+  return evaluate_objective(model, examples, batch_size, objective).at("loss");
 }
 
 template <class Base>

@@ -24,6 +24,13 @@ struct OptimizerOptions {
   double max_gradient_norm = 1.0;  ///< of X, W, b of all interventions together; 0 = no clipping
 };
 
+/// A parameter beside those of the interventions, such as a head's.
+struct OtherParameter {
+  torch::Tensor parameter;
+  bool decays = true;
+  double learning_rate_scale = 1.0;
+};
+
 // Note [One flat step]
 // An intervention has a few small tensors, a model has dozens of interventions; stepping them one by one would cost a
 // dozen kernels each. Here all parameters alias slices of one flat buffer, their gradients slices of another, so
@@ -41,9 +48,10 @@ struct OptimizerOptions {
 class Optimizer {
  public:
   /// @throws ConfigError for no trainable parameter, or interventions of several dtypes or devices.
-  explicit Optimizer(std::vector<std::shared_ptr<InterventionBase>> interventions, const OptimizerOptions& options = {})
+  explicit Optimizer(std::vector<std::shared_ptr<InterventionBase>> interventions, const OptimizerOptions& options = {},
+                     const std::vector<OtherParameter>& others = {})
       : interventions_(std::move(interventions)), options_(options) {
-    const std::vector<Entry> entries = collect();
+    const std::vector<Entry> entries = collect(others);
     decayed_ = flatten(entries, true);
     plain_ = flatten(entries, false);
     lend_projections();
@@ -140,7 +148,7 @@ class Optimizer {
   };
 
   // Orthonormal ones first, those of one shape side by side, so that a stack is a view of the flat buffer.
-  std::vector<Entry> collect() {
+  std::vector<Entry> collect(const std::vector<OtherParameter>& other_parameters) {
     std::map<std::pair<int64_t, int64_t>, std::vector<Entry>> by_shape;
     std::vector<Entry> others;
     for (const auto& intervention : interventions_) {
@@ -154,6 +162,7 @@ class Optimizer {
         }
       }
     }
+    for (const OtherParameter& other : other_parameters) others.push_back({other.parameter, other.decays, nullptr, other.learning_rate_scale});
     std::vector<Entry> entries;
     for (auto& [shape, group] : by_shape) {
       Stack& stack = stacks_.emplace_back();

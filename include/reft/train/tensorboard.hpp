@@ -11,8 +11,8 @@
 
 namespace reft {
 
-/// Scalars for TensorBoard: train/loss, train/learning_rate, train/gradient_norm, train/tokens_per_second and train/epoch
-/// at every step, eval/loss and eval/<metric> at evaluations. A resumed run adds a file to the folder; TensorBoard then
+/// Scalars for TensorBoard: train/loss, train/learning_rate, train/gradient_norm, train/tokens_per_second, train/epoch and
+/// train/<metric> of the objective at every step, eval/loss and eval/<metric> at evaluations. A resumed run adds a file to the folder; TensorBoard then
 /// shows every step once.
 class TensorBoard : public Callback {
  public:
@@ -22,11 +22,13 @@ class TensorBoard : public Callback {
   void on_begin(int64_t first_step, int64_t) override { file_.emplace(folder_).start_session(first_step + 1); }
 
   void on_step(const StepReport& report) override {
-    file_->add_scalars(report.step, Scalars{{"train/loss", report.loss},
-                                            {"train/learning_rate", report.learning_rate},
-                                            {"train/gradient_norm", report.gradient_norm},
-                                            {"train/tokens_per_second", report.tokens_per_second},
-                                            {"train/epoch", report.epoch}});
+    Scalars scalars{{"train/loss", report.loss},
+                    {"train/learning_rate", report.learning_rate},
+                    {"train/gradient_norm", report.gradient_norm},
+                    {"train/tokens_per_second", report.tokens_per_second},
+                    {"train/epoch", report.epoch}};
+    for (const auto& [name, value] : report.metrics) scalars.emplace_back("train/" + name, value);
+    file_->add_scalars(report.step, scalars);
   }
 
   void on_evaluation(const EvaluationReport& report) override {

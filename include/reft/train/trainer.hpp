@@ -29,9 +29,10 @@
 
 namespace reft {
 
-/// Trains the interventions of a model by AdamW; the base stays as it is.
+/// Trains the interventions of a model by AdamW, and its head after `train_head`; the rest of the base stays as it is.
 ///   Trainer(model, {.epochs = 9}).fit(examples);
-/// A step takes `accumulate` batches of one epoch; its loss is the sum over their supervised tokens, divided once.
+/// A step takes `accumulate` batches of one epoch; its loss is the sum over their supervised tokens, divided once, or over
+/// whatever else the objective sums.
 template <HookedTransformer Base>
 class Trainer {
  public:
@@ -88,8 +89,10 @@ class Trainer {
     bool lower_is_better = false;
   };
 
-  Run begin_run(int64_t num_examples) const;
-  void resume(Run& run, const TrainingState& state) const;
+  Run begin_run(int64_t num_examples, bool has_evaluation) const;
+  void resume(Run& run, const TrainingState& state);
+  std::unique_ptr<Optimizer> make_optimizer();
+  void check_best_metric(const Run& run, const StepReport& report) const;
   StepReport train_step(Run& run, Optimizer& optimizer, const ExampleSource& examples, double learning_rate);
   void evaluate(Run& run, const ExampleSource& evaluation);
   bool evaluates(const Run& run, const ExampleSource& evaluation) const;
@@ -110,7 +113,7 @@ template <HookedTransformer Base>
 TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSource& evaluation) {
   if (examples.size() == 0) fail<DataError>("Trainer", "expected at least one example, got none");
   num_examples_ = examples.size();
-  Run run = begin_run(num_examples_);
+  Run run = begin_run(num_examples_, evaluation.size() > 0);
   if (run.best && evaluation.size() == 0 && metrics_.empty()) {
     fail<ConfigError>("Trainer", "metric_for_best is \"{}\", but there is nothing to evaluate", options_.metric_for_best);
   }
@@ -119,9 +122,7 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
     state = load_training_state(options_.checkpoint);
     resume(run, *state);
   }
-  std::optional<Optimizer> optimizer(std::in_place, model_.interventions().interventions(),
-                                     OptimizerOptions{.learning_rate = options_.learning_rate, .weight_decay = options_.weight_decay,
-                                                      .max_gradient_norm = options_.max_gradient_norm});
+  std::unique_ptr<Optimizer> optimizer = make_optimizer();
   if (state) optimizer->load_state(state->tensors);
   const LearningRateSchedule schedule(options_.schedule, run.total_steps, options_.warmup_ratio);
 
@@ -133,6 +134,7 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
   while (run.step < run.total_steps && !is_out_of_patience()) {
     const StepReport report = train_step(run, *optimizer, examples, options_.learning_rate * schedule.factor(run.step));
     for (Callback* callback : callbacks_) callback->on_step(report);
+    check_best_metric(run, report);
     const bool last = run.step == run.total_steps;
     if (evaluates(run, evaluation)) evaluate(run, evaluation);
     if (!last && options_.should_stop && options_.should_stop()) {
@@ -151,7 +153,7 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
   result.eval_metrics = std::move(run.eval_metrics);
   if (!result.stopped && run.best && run.best->is_set()) {
     optimizer.reset();  // R is then rebuilt from the parameters
-    run.best->apply(model_.mutable_interventions());
+    run.best->apply(model_.mutable_trainable());
     result.best_step = run.best->step();
   }
   if (const auto loss = result.eval_metrics.find("loss"); loss != result.eval_metrics.end()) result.eval_loss = loss->second;
@@ -170,7 +172,7 @@ bool Trainer<Base>::evaluates(const Run& run, const ExampleSource& evaluation) c
 template <HookedTransformer Base>
 void Trainer<Base>::evaluate(Run& run, const ExampleSource& evaluation) {
   EvaluationReport report{run.step, {}};
-  if (evaluation.size() > 0) report.metrics["loss"] = evaluate_loss(model_, evaluation, options_.batch_size, objective_);
+  if (evaluation.size() > 0) report.metrics = evaluate_objective(model_, evaluation, options_.batch_size, objective_);
   for (const auto& [name, metric] : metrics_) {
     const detail::Evaluating evaluating(model_);
     report.metrics[name] = metric.measure(model_);
@@ -179,7 +181,7 @@ void Trainer<Base>::evaluate(Run& run, const ExampleSource& evaluation) {
   if (run.best) {
     const auto value = report.metrics.find(run.best->metric());
     if (value == report.metrics.end()) fail<ConfigError>("Trainer", "metric_for_best \"{}\" is not measured", run.best->metric());
-    run.best->consider(value->second, run.step, model_.interventions());
+    run.best->consider(value->second, run.step, model_.trainable());
     if (run.best->step() != run.step) return;
   }
   run.eval_metrics = std::move(report.metrics);
@@ -193,7 +195,7 @@ bool Trainer<Base>::checkpoint_is_due(const Run& run) const {
 }
 
 template <HookedTransformer Base>
-typename Trainer<Base>::Run Trainer<Base>::begin_run(int64_t num_examples) const {
+typename Trainer<Base>::Run Trainer<Base>::begin_run(int64_t num_examples, bool has_evaluation) const {
   if (options_.epochs < 0 || options_.accumulate < 1) {
     fail<ConfigError>("Trainer", "expected epochs >= 0 and accumulate >= 1, got {} and {}", options_.epochs, options_.accumulate);
   }
@@ -206,11 +208,34 @@ typename Trainer<Base>::Run Trainer<Base>::begin_run(int64_t num_examples) const
     const auto metric = metrics_.find(name);
     std::vector<std::string> names;
     for (const auto& [known, unused] : metrics_) names.push_back(known);
-    if (name != "loss" && metric == metrics_.end())
+    // With examples to evaluate it may be one of the objective's, which the first step tells.
+    if (name != "loss" && metric == metrics_.end() && !has_evaluation)
       fail<ConfigError>("Trainer", "metric_for_best \"{}\": expected loss or one of [{}]", name, fmt::join(names, ", "));
-    run.best.emplace(name, name == "loss" || metric->second.lower_is_better);
+    run.best.emplace(name, name == "loss" || (metric != metrics_.end() && metric->second.lower_is_better));
   }
   return run;
+}
+
+template <HookedTransformer Base>
+std::unique_ptr<Optimizer> Trainer<Base>::make_optimizer() {
+  std::vector<OtherParameter> head;
+  if (model_.head()) {
+    for (const torch::Tensor& parameter : model_.head()->module->parameters())
+      head.push_back({parameter, /*decays=*/parameter.dim() > 1, model_.head()->learning_rate_scale});
+  }
+  return std::make_unique<Optimizer>(model_.interventions().interventions(),
+                                     OptimizerOptions{.learning_rate = options_.learning_rate, .weight_decay = options_.weight_decay,
+                                                      .max_gradient_norm = options_.max_gradient_norm},
+                                     head);
+}
+
+template <HookedTransformer Base>
+void Trainer<Base>::check_best_metric(const Run& run, const StepReport& report) const {
+  if (!run.best || run.best->metric() == "loss" || metrics_.contains(run.best->metric()) || report.metrics.contains(run.best->metric())) return;
+  std::vector<std::string> names;
+  for (const auto& [name, unused] : metrics_) names.push_back(name);
+  for (const auto& [name, unused] : report.metrics) names.push_back(name);
+  fail<ConfigError>("Trainer", "metric_for_best \"{}\": expected loss or one of [{}]", run.best->metric(), fmt::join(names, ", "));
 }
 
 template <HookedTransformer Base>
@@ -218,42 +243,50 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const Examp
                                      double learning_rate) {
   const Clock::time_point begin = Clock::now();
   const int64_t epoch = run.sampler.state().epoch;
-  int64_t supervised = 0, tokens = 0;
+  int64_t terms = 0, tokens = 0;
   torch::Tensor sum, rows_in_use;
+  std::map<std::string, torch::Tensor> metric_sums;
   bool uses_all_rows = false;
   RaggedBatch batch;
   optimizer.zero_grad();
   for (int64_t i = 0; i < options_.accumulate && run.sampler.state().epoch == epoch; ++i) {
     std::vector<Example> chosen;
-    for (const int64_t index : run.sampler.next()) chosen.push_back(examples.get(index));
+    for (const int64_t index : run.sampler.next()) {
+      for (Example& example : examples.sequences(index)) chosen.push_back(std::move(example));
+    }
     batch = detail::collate(chosen, model_.device());
-    const torch::Tensor loss = objective_(model_, batch);
+    const BatchLoss loss = objective_(model_, batch);
     // Nothing is learnt from a batch where no position lies inside a prompt, or where none reaches the loss.
-    if (loss.requires_grad()) loss.backward();
-    sum = sum.defined() ? sum + loss.detach() : loss.detach();
+    if (loss.sum.requires_grad()) loss.sum.backward();
+    const auto add = [](torch::Tensor& to, const torch::Tensor& part) { to = to.defined() ? to + part.detach() : part.detach(); };
+    add(sum, loss.sum);
+    for (const auto& [name, part] : loss.metrics) add(metric_sums[name], part);
     if (batch.row_scales.defined()) {
       const torch::Tensor in_use = batch.row_scales.ne(0).any(0);
       rows_in_use = rows_in_use.defined() ? rows_in_use | in_use : in_use;
     }
     uses_all_rows |= !batch.row_scales.defined();
-    supervised += batch.num_supervised();
+    terms += loss.terms_in(batch);
     tokens += batch.num_tokens();
   }
-  const double loss = sum.item<double>() / static_cast<double>(supervised);
+  const auto count = static_cast<double>(terms);
+  const double loss = sum.item<double>() / count;
   if (!std::isfinite(loss)) fail_not_finite(batch, run.step + 1, loss, 0.0);
   optimizer.set_learning_rate(learning_rate);
-  const double norm = optimizer.step(static_cast<double>(supervised), uses_all_rows ? torch::Tensor() : rows_in_use);
+  const double norm = optimizer.step(count, uses_all_rows ? torch::Tensor() : rows_in_use);
   if (!std::isfinite(norm)) fail_not_finite(batch, run.step + 1, loss, norm);
 
   ++run.step;
   run.tokens += tokens;
   run.losses.push_back(loss);
   if (std::ssize(run.losses) > run.steps_per_epoch) run.losses.pop_front();
+  std::map<std::string, double> metrics;
+  for (const auto& [name, part] : metric_sums) metrics[name] = part.template item<double>() / count;
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return {.step = run.step, .total_steps = run.total_steps,
           .epoch = static_cast<double>(run.step) / static_cast<double>(run.steps_per_epoch), .loss = loss,
           .learning_rate = learning_rate, .gradient_norm = norm,
-          .tokens_per_second = static_cast<double>(tokens) / seconds, .seconds = run.elapsed()};
+          .tokens_per_second = static_cast<double>(tokens) / seconds, .seconds = run.elapsed(), .metrics = std::move(metrics)};
 }
 
 template <HookedTransformer Base>
@@ -263,6 +296,7 @@ nlohmann::json Trainer<Base>::fingerprint(int64_t num_examples) const {
   const bool alike = std::all_of(scales.begin(), scales.end(), [](double scale) { return scale == 1.0; });
   return {{"examples", num_examples},
           {"learning_rate_scales", alike ? nlohmann::json() : nlohmann::json(scales)},
+          {"head_learning_rate_scale", model_.head() ? nlohmann::json(model_.head()->learning_rate_scale) : nlohmann::json()},
           {"epochs", options_.epochs},
           {"max_steps", options_.max_steps ? nlohmann::json(*options_.max_steps) : nlohmann::json()},
           {"batch_size", options_.batch_size},
@@ -283,7 +317,7 @@ template <HookedTransformer Base>
 void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const {
   if (options_.checkpoint.empty()) return;
   TrainingState state;
-  capture(state, model_.interventions(), model_.device());
+  capture(state, model_.trainable(), model_.device());
   state.tensors.merge(optimizer.state());
   state.progress = {{"step", run.step},       {"sampler", run.sampler.state()}, {"tokens", run.tokens},
                     {"seconds", run.elapsed()}, {"losses", run.losses},          {"run", fingerprint(num_examples_)}};
@@ -298,7 +332,7 @@ void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const 
 }
 
 template <HookedTransformer Base>
-void Trainer<Base>::resume(Run& run, const TrainingState& state) const {
+void Trainer<Base>::resume(Run& run, const TrainingState& state) {
   const nlohmann::json wanted = fingerprint(num_examples_);
   try {
     const nlohmann::json& written = state.progress.at("run");
@@ -317,20 +351,22 @@ void Trainer<Base>::resume(Run& run, const TrainingState& state) const {
   } catch (const nlohmann::json::exception&) {
     fail<CheckpointError>("Trainer", "{}: its progress is not one of this library", options_.checkpoint.string());
   }
-  restore(state, model_.mutable_interventions(), model_.device());
+  restore(state, model_.mutable_trainable(), model_.device());
 }
 
 // Runs the batch again with every block's output captured, to name where the numbers went wrong first.
 template <HookedTransformer Base>
 void Trainer<Base>::fail_not_finite(const RaggedBatch& batch, int64_t step, double loss, double norm) {
   std::string where = "every block's output is finite, so the loss itself or its gradient is not";
-  if constexpr (LanguageModel<Base>) {
+  constexpr bool kGivesStates = requires(const ForwardContext& context) { model_.base()->hidden_states(batch.input_ids, context); };
+  if constexpr (LanguageModel<Base> || kGivesStates) {
     torch::NoGradGuard no_grad;
     ForwardContext context =
         model_.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales, batch.input_ids);
     const auto num_layers = static_cast<int>(model_.base()->num_layers());
     for (int layer = 0; layer < num_layers; ++layer) context.capture({.layer = layer});
-    (void)model_.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
+    if constexpr (kGivesStates) (void)model_.base()->hidden_states(batch.input_ids, context);
+    else (void)model_.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
     for (const auto& [site, activation] : context.activations()) {
       if (activation.isfinite().all().template item<bool>()) continue;
       where = fmt::format("the first value that is not finite stands at {}", to_string(site));

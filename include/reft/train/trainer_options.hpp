@@ -38,7 +38,7 @@ struct TrainerOptions {
 
 struct TrainingResult {
   double train_loss = 0.0;          ///< mean over the last epoch's steps, of all steps if there were fewer
-  std::optional<double> eval_loss;  ///< mean over the supervised tokens of the evaluation examples
+  std::optional<double> eval_loss;  ///< mean over the supervised tokens, or other terms, of the evaluation examples
   std::map<std::string, double> eval_metrics;  ///< of the last evaluation, or of the best with `metric_for_best`
   std::optional<int64_t> best_step;            ///< where `metric_for_best` was best
   int64_t steps = 0;
