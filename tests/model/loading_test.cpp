@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "reft/reft_model.hpp"
+#include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
 #include "support/error_text.hpp"
@@ -212,6 +213,28 @@ TEST_CASE("save and load return the model, bit by bit, tied or not, with biases,
   const auto by_default = reft::load_causal_lm(folder / "model");
   CHECK(by_default->dtype() == (dtype == torch::kFloat16 ? torch::kFloat32 : dtype));
   CHECK(torch::equal(by_default->parameters().front().to(dtype), expected.at("model.embed_tokens.weight")));
+}
+
+TEST_CASE("loading holds the weights once: mapped, and copied straight to their place and dtype") {
+  const auto stored = GENERATE(torch::kFloat32, torch::kBFloat16), wanted = GENERATE(torch::kFloat32, torch::kBFloat16);
+  auto config = reft::test::tiny_config();
+  config.vocab_size = 20'000;
+  reft::CausalLM model = reft::test::tiny_model(config);
+  model->to(stored);
+  const TemporaryFolder folder;
+  reft::save_causal_lm(model, folder / "safetensors");
+  std::filesystem::create_directories(folder / "torch");
+  std::filesystem::copy_file(folder / "safetensors/config.json", folder / "torch/config.json");
+  reft::save_torch_tensors(folder / "torch/pytorch_model.bin", tensors_of(model));
+  for (const char* kind : {"safetensors", "torch"}) {
+    CAPTURE(kind);
+    const reft::test::AllocationRecorder recorder;
+    const reft::CausalLM loaded = reft::load_causal_lm(folder / kind, {.dtype = wanted});
+    size_t weights = 0;
+    for (const auto& slot : loaded->weight_slots()) weights += slot.values.nbytes();
+    CHECK(recorder.total() >= weights);
+    CHECK(recorder.total() < weights + weights / 10);
+  }
 }
 
 TEST_CASE("shards with an index are one model; a tied file may hold its matrix as lm_head.weight") {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <mutex>
+#include <numeric>
 #include <vector>
 
 namespace reft::test {
@@ -27,6 +28,8 @@ class AllocationRecorder {
     const auto& bytes = allocator().bytes;
     return bytes.empty() ? 0 : *std::max_element(bytes.begin(), bytes.end());
   }
+
+  size_t total() const { return std::accumulate(allocator().bytes.begin(), allocator().bytes.end(), size_t{0}); }
 
   std::ptrdiff_t count_at_least(size_t limit) const {
     return std::count_if(allocator().bytes.begin(), allocator().bytes.end(), [&](size_t bytes) { return bytes >= limit; });
