@@ -11,9 +11,11 @@ import random
 import re
 import sys
 import unicodedata
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the cases themselves are compared side by side
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
@@ -351,31 +353,35 @@ def reference(folder):
     return special, encoded
 
 
-def compare(work, cases):
+def compare_case(work, case):
+    """@return what is to be printed, and whether something is off."""
     texts = [json.loads(line) for line in open(work / "texts.jsonl", encoding="utf-8")]
+    _, encoded = reference(work / case)
+    rows = [json.loads(line) for line in open(work / f"{case}.jsonl", encoding="utf-8")]
+    wrong = [] if len(rows) == len(texts) else [f"{len(rows)} rows for {len(texts)} texts"]
+    compared = tokens = 0
+    for text, row in zip(texts, rows):
+        expected = encoded(text)
+        if expected is None:
+            continue
+        ids, decoded = expected
+        compared += 1
+        tokens += len(ids)
+        if row["ids"] != ids:
+            first = next((i for i, (a, b) in enumerate(zip(row["ids"], ids)) if a != b), min(len(ids), len(row["ids"])))
+            wrong.append(f"ids of {text[:80]!r} from {first} on: {row['ids'][first:first + 8]} for {ids[first:first + 8]}")
+        elif row["text"] != decoded:
+            wrong.append(f"text of {ids[:20]}: {row['text'][:80]!r} for {decoded[:80]!r}")
+    lines = [f"{case}: {compared} texts, {tokens} tokens, {len(wrong)} differ"]
+    return lines + [f"  {line}" for line in wrong[:int(os.environ.get("SHOW", 5))]], bool(wrong)
+
+
+def compare(work, cases):
     off = False
-    for case in cases:
-        _, encoded = reference(work / case)
-        rows = [json.loads(line) for line in open(work / f"{case}.jsonl", encoding="utf-8")]
-        wrong = [] if len(rows) == len(texts) else [f"{len(rows)} rows for {len(texts)} texts"]
-        tokens = 0
-        compared = 0
-        for text, row in zip(texts, rows):
-            expected = encoded(text)
-            if expected is None:
-                continue
-            ids, decoded = expected
-            compared += 1
-            tokens += len(ids)
-            if row["ids"] != ids:
-                first = next((i for i, (a, b) in enumerate(zip(row["ids"], ids)) if a != b), min(len(ids), len(row["ids"])))
-                wrong.append(f"ids of {text[:80]!r} from {first} on: {row['ids'][first:first + 8]} for {ids[first:first + 8]}")
-            elif row["text"] != decoded:
-                wrong.append(f"text of {ids[:20]}: {row['text'][:80]!r} for {decoded[:80]!r}")
-        print(f"{case}: {compared} texts, {tokens} tokens, {len(wrong)} differ")
-        for line in wrong[:int(os.environ.get("SHOW", 5))]:
-            print(f"  {line}")
-        off = off or bool(wrong)
+    with ProcessPoolExecutor() as pool:  # the longest begin first
+        for lines, wrong in pool.map(compare_case, [work] * len(cases), sorted(cases, key=lambda case: not case.startswith(("llama2", "spm", "gemma")))):
+            print("\n".join(lines), flush=True)
+            off = off or wrong
     return 1 if off else 0
 
 
