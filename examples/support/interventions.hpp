@@ -33,21 +33,26 @@ inline std::optional<std::vector<int>> parse_layers(std::string_view text) {
 /// The flags that say what is attached where.
 class InterventionFlags {
  public:
-  void add_to(CLI::App& app) {
+  /// @param may_be_none  whether --intervention none leaves the base as it is: there is a head to train alone.
+  void add_to(CLI::App& app, bool may_be_none = false) {
     const char* group = "Interventions";
     const auto option = [&](const char* name, auto& value, const char* help) {
       CLI::Option* added = app.add_option(name, value, help)->capture_default_str()->group(group);
       options_.push_back(added);
       return added;
     };
-    option("--intervention", type_, "loreft, noreft, direft, ortho_direft, consreft, lobireft, red or reft_r1")
-        ->check(checked_by([](const std::string& name) { make_intervention(name, 8); }));
+    const std::string types = "loreft, noreft, direft, ortho_direft, consreft, lobireft, red or reft_r1";
+    option("--intervention", type_, (may_be_none ? types + "; none trains the head alone" : types).c_str())
+        ->check(checked_by([may_be_none](const std::string& name) {
+          if (!(may_be_none && name == kNone)) make_intervention(name, 8);
+        }));
     option("--layers", layers_, "all, or layers joined by ';' as in \"3;9\"")->check(checked_by([](const std::string& t) { parse_layers(t); }));
     option("--positions", positions_, "f<n>, l<n>, all, an index or a range, joined by '+'")
         ->check(checked_by([](const std::string& text) { Positions::parse(text); }));
     option("--tie", tie_, "who shares an intervention: all positions, each group, or no position")
         ->check(checked_by([](const std::string& text) { parse_tie(text); }));
     option("--rank", rank_, "dimension r of the edited subspace")->check(CLI::PositiveNumber);
+    option("--start", start_, "random (as pyreft) or identity (at first the base's own states)")->check(CLI::IsMember({"random", "identity"}));
     option("--dropout", dropout_, "probability")->check(CLI::Range(0.0, 0.999));
     option("--dropout-on", dropout_on_, "state (the whole new hidden state, as pyreft) or edit")
         ->check(checked_by([](const std::string& text) { parse_dropout_on(text); }));
@@ -69,16 +74,11 @@ class InterventionFlags {
 
   /// Used where a flag was not given.
   void set_defaults(std::string positions, std::string tie, int64_t rank) {
-    const auto set = [&](std::string_view name, auto& value, auto recipe) {
-      const auto option = std::find_if(options_.begin(), options_.end(), [&](const CLI::Option* o) { return o->get_name() == name; });
-      if ((*option)->count() > 0) return;
-      value = std::move(recipe);
-      (*option)->default_str(fmt::format("{}", value));
-    };
-    set("--positions", positions_, std::move(positions));
-    set("--tie", tie_, std::move(tie));
-    set("--rank", rank_, rank);
+    set_default("--positions", positions_, std::move(positions));
+    set_default("--tie", tie_, std::move(tie));
+    set_default("--rank", rank_, rank);
   }
+  void set_default_start(std::string start) { set_default("--start", start_, std::move(start)); }
 
   /// Attaches what the flags, the config file or the adapter say.
   /// @throws ConfigError for contradictions and for what the model does not have.
@@ -91,12 +91,22 @@ class InterventionFlags {
         if (option->count() > 0) fail<ConfigError>("--config", "{} is given too; write it into the file", option->get_name());
       }
       attach_file(model);
-    } else {
+    } else if (type_ != kNone) {
       attach_each(model, type_, parse_layers(layers_), where(), options());
     }
   }
 
  private:
+  static constexpr const char* kNone = "none";
+
+  template <class Value>
+  void set_default(std::string_view name, Value& value, Value recipe) {
+    const auto option = std::find_if(options_.begin(), options_.end(), [&](const CLI::Option* o) { return o->get_name() == name; });
+    if ((*option)->count() > 0) return;
+    value = std::move(recipe);
+    (*option)->default_str(fmt::format("{}", value));
+  }
+
   bool given(std::string_view name) const {
     return std::any_of(options_.begin(), options_.end(),
                        [&](const CLI::Option* option) { return option->get_name() == name && option->count() > 0; });
@@ -117,6 +127,8 @@ class InterventionFlags {
     for (const auto& [key, value] : all.items()) {
       if (known.contains(key) || given(flag_of(key))) chosen[key] = value;
     }
+    // Not an option that an intervention keeps. Forms that are not low-rank edits start as the identity anyway, or cannot.
+    if (start_ == "identity" && (known.contains("dropout_on") || given("--start"))) chosen["identity_start"] = true;
     return chosen;
   }
 
@@ -138,7 +150,7 @@ class InterventionFlags {
   /// What pyreft does not store comes from the flags; what it does store may not be given too.
   template <class Base>
   void attach_pyreft(ReftModel<Base>& model) const {
-    for (const char* flag : {"--intervention", "--layers", "--rank", "--component", "--phase", "--token-ids", "--projection-bias"}) {
+    for (const char* flag : {"--intervention", "--layers", "--rank", "--start", "--component", "--phase", "--token-ids", "--projection-bias"}) {
       if (given(flag)) fail<ConfigError>("--init-adapter", "{} is given too, but {} says it itself", flag, init_adapter_);
     }
     PyreftOptions pyreft{.positions = given("--positions") ? positions_ : "", .activation = activation_, .dropout = dropout_};
@@ -239,7 +251,7 @@ class InterventionFlags {
   }
 
   std::string type_ = "loreft", layers_ = "all", positions_ = "f1+l1", tie_ = "group", dropout_on_ = "state", activation_ = "linear",
-              component_ = "block_output", phase_ = "prompt", position_rule_ = "paper", token_ids_, config_, init_adapter_;
+              component_ = "block_output", phase_ = "prompt", start_ = "random", position_rule_ = "paper", token_ids_, config_, init_adapter_;
   int64_t rank_ = 4;
   double dropout_ = 0.0;
   bool projection_bias_ = false;

@@ -70,7 +70,7 @@ PY
 expect_code 0 "patience" "${many[@]}" --epochs 9 --learning-rate 0 --eval-every 5 --metric-for-best loss --patience 3 --output "$work/patient"
 [ "$(json "$work/out" '[o["steps"], o["best_step"]]')" = "[20, 5]" ] || fail "patience: $(cat "$work/out")"
 expect_error 1 "needs --eval-data or --eval-fraction" "${train[@]}" --data "$work/a.json" --metric-for-best loss --output "$work/never"
-expect_error 1 "--metric-for-best rouge: expected loss" "${train[@]}" --data "$work/a.json" --eval-fraction 0.2 --metric-for-best rouge --output "$work/never"
+expect_error 1 "--metric-for-best rouge: expected one of [loss]" "${train[@]}" --data "$work/a.json" --eval-fraction 0.2 --metric-for-best rouge --output "$work/never"
 expect_error 1 "--patience needs --metric-for-best" "${train[@]}" --data "$work/a.json" --patience 2 --output "$work/never"
 
 # Deterministic mode changes nothing where every operation is so already, as on a CPU with one thread.

@@ -27,6 +27,11 @@ shows alpaca_sft "${machine[@]}" intervention=loreft layers=all 'positions=f1\+l
   max-grad-norm=1 template=alpaca eval-fraction=0 model data output overwrite eval-data max-steps max-length max-examples no-shuffle \
   init-adapter config resume checkpoint-every=0 checkpoint-minutes=0 keep-checkpoints=1 metrics tensorboard report data-weights data-cache stream \
   deterministic eval-every=0 eval-generation eval-max-new-tokens=64 metric-for-best patience=0 activation dropout-on projection-bias
+trainer=("${machine[@]}" output overwrite no-shuffle epochs=3 max-steps batch-size=8 accumulate=1 learning-rate=0.0009 schedule=linear warmup-ratio=0
+  weight-decay=0 max-grad-norm=1 eval-data eval-fraction=0 eval-every=0 metric-for-best patience=0 checkpoint-every=0 resume metrics tensorboard report
+  max-length max-examples intervention=loreft layers=all 'positions=f1\+l1' tie=group rank=4 init-adapter)
+shows classification "${trainer[@]}" model data task=classification text-column second-text-column label-column head-learning-rate=0 start=random
+shows preference "${trainer[@]}" model data objective=dpo beta=0.1 template=alpaca head-learning-rate=0 start=identity
 shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 min-p=0 repetition-penalty=1 no-repeat-ngram=0 \
   num-samples=1 num-beams=1 length-penalty=1 early-stopping=no batch-size=16 scale=1 model adapter positions tie prompt prompt-file tokens \
   json interactive template stop logprobs stream score score-tokens
