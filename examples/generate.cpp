@@ -20,6 +20,7 @@ namespace {
 using reft::program::PromptLine;
 
 constexpr const char* kNoAdapter = "none";
+constexpr const char* kChat = "chat";
 constexpr int64_t kShortestSharedPrefix = 8;  // tokens below which sharing them is not worth a pass
 
 struct Settings {
@@ -69,12 +70,22 @@ class Generator {
     }
   }
 
-  /// One answer a line of standard input, until it ends; each prompt stands alone.
+  /// One answer a line of standard input, until it ends. With the model's chat template the lines are turns of one
+  /// conversation; in another wording, asked for or the adapter's, each prompt stands alone.
   void chat() {
     if (names_.size() > 1) reft::fail<reft::ConfigError>("generate", "--interactive: expected one adapter, got {}", names_.size());
-    (void)tokenizer();
+    const bool is_free = settings_.prompt_template.empty() && adapter(names_.front()).info.prompt_template.empty();
+    const bool converses = settings_.prompt_template == kChat || (is_free && tokenizer().has_chat_template());
+    auto messages = nlohmann::ordered_json::array();
     for (std::string line; fmt::print("> "), std::fflush(stdout), std::getline(std::cin, line);) {
-      if (!line.empty()) print_streaming(task({line}, names_.front()));
+      if (line.empty()) continue;
+      if (!converses) {
+        print_streaming(task({line}, names_.front()));
+        continue;
+      }
+      messages.push_back({{"role", "user"}, {"content", line}});
+      const reft::Continuation answer = print_streaming(task({.tokens = chat_tokens(messages)}, names_.front()));
+      messages.push_back({{"role", "assistant"}, {"content", answer.text}});
     }
     fmt::print("\n");
   }
@@ -91,10 +102,19 @@ class Generator {
     return name == kNoAdapter ? reft::AdapterRegistry::Adapter{} : registry_.get(name);
   }
 
+  /// A conversation up to where the assistant's answer begins, in the model's own form.
+  std::vector<int64_t> chat_tokens(const nlohmann::ordered_json& messages) const {
+    return tokenizer().encode(tokenizer().chat_template().render(messages, {.add_generation_prompt = true}), /*add_special_tokens=*/false);
+  }
+
   Task task(const PromptLine& prompt, const std::string& name) {
     const auto [interventions, info] = adapter(name);
     Task task{{}, name, {prompt.tokens, interventions, prompt.scale.value_or(settings_.scale)}};
     if (!prompt.tokens.empty()) return task;
+    if (settings_.prompt_template == kChat) {
+      task.request.prompt = chat_tokens(nlohmann::ordered_json::array({{{"role", "user"}, {"content", prompt.text}}}));
+      return task;
+    }
     // An adapter is best asked in the wording it was trained with.
     for (const std::string& candidate : {settings_.prompt_template, info.prompt_template, std::string("none")}) {
       if (candidate.empty()) continue;
@@ -119,7 +139,10 @@ class Generator {
   }
 
   void print_batch(const std::vector<Task>& tasks) {
-    if (settings_.stream) return print_streaming(tasks.front());
+    if (settings_.stream) {
+      print_streaming(tasks.front());
+      return;
+    }
     std::vector<reft::GenerationRequest> requests;
     for (const Task& task : tasks) requests.push_back(task.request);
     const auto begin = std::chrono::steady_clock::now();
@@ -152,15 +175,16 @@ class Generator {
     print_json(line);
   }
 
-  void print_streaming(const Task& task) {
+  reft::Continuation print_streaming(const Task& task) {
     (void)tokenizer();
     reft::GenerateOptions options = options_;
     options.on_text = [](int64_t, std::string_view text) {
       fmt::print("{}", text);
       std::fflush(stdout);
     };
-    (void)reft::generate(base_, std::span(&task.request, 1), options);
+    std::vector<reft::Continuation> answers = reft::generate(base_, std::span(&task.request, 1), options);
     fmt::print("\n");
+    return std::move(answers.front());
   }
 
   /// Tokens of the text to score: those that the prompt gets more when it stands behind it, or its own where the two
@@ -246,8 +270,10 @@ int main(int argc, char** argv) {
       ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
   auto* interactive = source->add_flag("--interactive", settings.interactive, "a prompt a line from standard input, answers as they come");
   source->require_option(1);
-  app.add_option("--template", settings.prompt_template, "wording laid around a prompt: none or alpaca (default: the adapter's, else none)")
-      ->check(reft::program::checked_by([](const std::string& text) { reft::parse_prompt_template(text); }));
+  app.add_option("--template", settings.prompt_template, "wording laid around a prompt: none, alpaca or chat, the model's own (default: the adapter's, else none; --interactive: else chat)")
+      ->check(reft::program::checked_by([](const std::string& text) {
+        if (text != kChat) reft::parse_prompt_template(text);
+      }));
   add_choosing_flags(app, settings.generation);
   const char* output = "Output";
   auto* json = app.add_flag("--json", settings.json, "one JSON object an answer")->group(output);

@@ -86,6 +86,28 @@ same "$work/plain" "$work/streamed" "streamed text is another"
 > > $(head -n 1 "$work/plain")
 > " ] || fail "a chat answers otherwise"
 
+# With a chat template the lines are turns of one conversation.
+cp -r "$stories" "$work/chat"
+chmod -R u+w "$work/chat"
+printf '%s' "{{ bos_token }}{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}|{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}" \
+  >"$work/chat/chat_template.jinja"
+chatting=("$bin/generate" --threads 1 --model "$work/chat" --max-new-tokens 12)
+# answer_in_chat MESSAGE...: what follows these turns, the user's and the assistant's in turn.
+answer_in_chat() {
+  python3 -c 'import json, sys
+turns = [{"role": ["user", "assistant"][i % 2], "content": text} for i, text in enumerate(sys.argv[1:])]
+print(json.dumps({"messages": turns, "add_generation_prompt": True}))' "$@" >"$work/chat.jsonl"
+  "${chatting[@]}" --tokens "$("$bin/tokenize" --model "$work/chat" --chat "$work/chat.jsonl" | json /dev/stdin '",".join(map(str, o["tokens"]))')"
+}
+first=$(answer_in_chat 'The dog')
+second=$(answer_in_chat 'The dog' "$first" 'ran')
+[ "$("${chatting[@]}" --prompt 'The dog' --template chat)" = "$first" ] || fail "--template chat is not the model's template"
+[ "$(printf 'The dog\nran\n' | "${chatting[@]}" --interactive)" = "> $first
+> $second
+> " ] || fail "the turns of a conversation are not kept"
+[ "$(printf 'The dog\n' | "${chatting[@]}" --interactive --template none | head -n 1)" = "> $("${chatting[@]}" --prompt 'The dog')" ] || fail "another wording was asked for"
+expect_error 1 "without a chat template" "${generate[@]}" --prompt x --template chat
+
 # Scores of given text.
 "${generate[@]}" --prompt 'The dog' --json --logprobs >"$work/greedy.json"
 "${generate[@]}" --prompt 'The dog' --json --score-tokens "$(json "$work/greedy.json" '",".join(map(str, o["tokens"]))')" >"$work/score.json"
