@@ -3,7 +3,7 @@
   make WORK            random folders WORK/<family>_<number>: model/, prompt and continued (token ids), and what
                        transformers computes from them; WORK/cases lists them
   table                prints where transformers has our components, for docs/families.md
-  compare WORK         checks what our programs left there; one line a folder, exits 1 if something is off
+  compare WORK [CASE…] checks what our programs left there; one line a folder, exits 1 if something is off
 """
 import os
 import sys
@@ -183,5 +183,5 @@ if __name__ == "__main__":
         table()
     else:
         with open(os.path.join(sys.argv[2], "cases")) as file:
-            good = [compare_case(os.path.join(sys.argv[2], name)) for name in file.read().split()]
+            good = [compare_case(os.path.join(sys.argv[2], name)) for name in sys.argv[3:] or file.read().split()]
         sys.exit(not all(good))

@@ -28,13 +28,15 @@ ours() {
   "$bin/generate" --threads 1 --dtype float32 --tokens "$(<"$case/begin")" --json --max-new-tokens 100 --model "$case/model" >"$case/ours.json"
 }
 
-for case in $(<"$work/cases"); do ours "$case" >/dev/null; done
+export -f ours fail
+export bin work
+xargs -n 1 <"$work/cases" | xargs -P "$(nproc)" -I{} bash -euo pipefail -c 'ours {} >/dev/null'
 "$python" "$here/families_peer.py" compare "$work" || fail "transformers says something else"
 
 # A window of one token more must be seen.
 sed -i 's/"sliding_window": 8/"sliding_window": 9/' "$work/mistral_0/model/config.json"
 ours mistral_0 >/dev/null
-! "$python" "$here/families_peer.py" compare "$work" >"$work/changed" || fail "a wrong window went unseen"
+! "$python" "$here/families_peer.py" compare "$work" mistral_0 >"$work/changed" || fail "a wrong window went unseen"
 grep -q "attention_value_output is off by" "$work/changed" || fail "the wrong window is not where the difference begins: $(grep "^  " "$work/changed")"
 
 # A model by its id, where the environment says the cache is; when it is not there, how it gets there.
