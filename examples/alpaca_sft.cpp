@@ -100,15 +100,14 @@ reft::DatasetOptions dataset_options(const Settings& settings, const Common& com
                                .eval_fraction = settings.eval_fraction, .seed = common.seed};
   options.tokenize = reft::program::tokenize_options(settings.prompt_template, settings.max_length, config, tokenizer);
   if (!settings.data_cache.empty()) {
-    for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"})
-      options.tokenizer_content += file_content(std::filesystem::path(model) / name);
+    for (const auto& file : reft::find_tokenizer_files(model)) options.tokenizer_content += file_content(file);
   }
   return options;
 }
 
 reft::Dataset read_file(const std::string& file, const std::optional<reft::Tokenizer>& tokenizer, const reft::DatasetOptions& options) {
   const auto encode = [tokenizer](std::string_view text) {
-    if (!tokenizer) reft::fail<reft::DataError>("alpaca_sft", "the data is text, but the model folder has no tokenizer.json");
+    if (!tokenizer) reft::fail<reft::DataError>("alpaca_sft", "the data is text, but the model folder has no tokenizer");
     return tokenizer->encode(text);
   };
   reft::Dataset dataset = reft::open_dataset(file, encode, options);
@@ -151,7 +150,7 @@ void check_evaluation(const Settings& settings, const Data& data, bool has_token
   const bool evaluates = data.evaluation->size() > 0;
   settings.training.check_best_metric(measured, evaluates);
   if (!settings.eval_generation.empty() && !has_tokenizer)
-    reft::fail<reft::ConfigError>("alpaca_sft", "--eval-generation: the model folder has no tokenizer.json");
+    reft::fail<reft::ConfigError>("alpaca_sft", "--eval-generation: the model folder has no tokenizer");
   if (!settings.eval_generation.empty() && !evaluates)
     reft::fail<reft::ConfigError>("alpaca_sft", "--eval-generation needs --eval-data or --eval-fraction");
 }

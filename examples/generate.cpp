@@ -43,9 +43,7 @@ class Generator {
  public:
   Generator(const Settings& settings, const reft::program::Common& common)
       : settings_(settings), options_(settings.generation), base_(reft::load_causal_lm(settings.model, common.load_options())), registry_(base_) {
-    if (std::filesystem::exists(std::filesystem::path(settings.model) / "tokenizer.json")) {
-      options_.tokenizer = reft::load_tokenizer(settings.model);
-    }
+    if (!reft::find_tokenizer_files(settings.model).empty()) options_.tokenizer = reft::load_tokenizer(settings.model);
     for (const std::string& folder : settings.adapter.folders()) {
       if (folder != kNoAdapter) registry_.add(folder, folder, settings.adapter.options());
       names_.push_back(folder);
@@ -93,7 +91,7 @@ class Generator {
  private:
   const reft::Tokenizer& tokenizer() const {
     if (!options_.tokenizer) {
-      reft::fail<reft::ConfigError>("generate", "{} has no tokenizer.json; give --tokens", settings_.model);
+      reft::fail<reft::ConfigError>("generate", "{} has no tokenizer; give --tokens", settings_.model);
     }
     return *options_.tokenizer;
   }

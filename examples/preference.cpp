@@ -55,7 +55,7 @@ std::vector<reft::PreferencePair> read_file(const Settings& settings, const std:
   auto rows = reft::read_preferences(file);
   if (settings.max_examples > 0 && std::ssize(rows) > settings.max_examples) rows.resize(static_cast<size_t>(settings.max_examples));
   const auto encode = [&](std::string_view text) {
-    if (!tokenizer) reft::fail<reft::DataError>("preference", "the data is text, but the model folder has no tokenizer.json");
+    if (!tokenizer) reft::fail<reft::DataError>("preference", "the data is text, but the model folder has no tokenizer");
     return tokenizer->encode(text);
   };
   reft::TokenizedPreferences tokens = reft::tokenize_preferences(rows, encode, options);

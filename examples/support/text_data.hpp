@@ -15,7 +15,7 @@ namespace reft::program {
 
 /// Nothing where the folder has none.
 inline std::optional<Tokenizer> find_tokenizer(const std::filesystem::path& model) {
-  if (!std::filesystem::exists(model / "tokenizer.json")) return std::nullopt;
+  if (find_tokenizer_files(model).empty()) return std::nullopt;
   return load_tokenizer(model);
 }
 

@@ -128,3 +128,10 @@ expect_error 1 "expected one adapter" "${generate[@]}" --interactive --adapter "
 expect_error 2 "--logprobs" "${generate[@]}" --prompt x --logprobs
 expect_error 2 "--json" "${generate[@]}" --prompt x --json --stream
 expect_error 2 "--early-stopping" "${generate[@]}" --prompt x --early-stopping maybe
+
+# A tokenizer of another file than tokenizer.json.
+mkdir "$work/ranks"
+ln -s "$stories"/{config.json,model.safetensors} "$work/ranks"
+printf 'YQ== 5\nYg== 7\n' >"$work/ranks/tokenizer.model"
+"$bin/generate" --model "$work/ranks" --prompt ab --json --max-new-tokens 1 --quiet >"$work/out"
+[ "$(json "$work/out" 'o["prompt_tokens"]')" = "[5, 7]" ] || fail "ranks: $(<"$work/out")"

@@ -55,3 +55,15 @@ TEST_CASE("the name of a rank file says where words are cut") {
           "[reft::load_tokenizer] " + (folder / "cl100k_base.tiktoken").string() +
               ": expected ranks, a token in base64 and its rank in each line");
 }
+
+TEST_CASE("the files that make up a tokenizer") {
+  const reft::test::TemporaryFolder folder;
+  write_text(folder / "config.json", "{}");
+  write_text(folder / "tokenizer_config.json", "{}");
+  REQUIRE(reft::find_tokenizer_files(folder.path()).empty());
+  write_text(folder / "tokenizer.model", "");
+  write_text(folder / "added_tokens.json", "{}");
+  REQUIRE(reft::find_tokenizer_files(folder.path()) ==
+          std::vector<std::filesystem::path>{folder / "tokenizer.model", folder / "tokenizer_config.json", folder / "added_tokens.json"});
+  REQUIRE(reft::find_tokenizer_files(folder / "nowhere").empty());
+}

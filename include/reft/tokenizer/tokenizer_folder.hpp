@@ -7,6 +7,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "reft/error.hpp"
 #include "reft/tokenizer/json_node.hpp"
@@ -112,3 +113,21 @@ class TokenizerFolder {
 };
 
 }  // namespace reft::detail
+
+namespace reft {
+
+/// The files of `folder` that make up its tokenizer; none where it has no tokenizer.
+inline std::vector<std::filesystem::path> find_tokenizer_files(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> files;
+  const auto add = [&](std::string_view name) {
+    std::error_code ignored;
+    if (std::filesystem::exists(folder / name, ignored)) files.push_back(folder / name);
+  };
+  for (const char* name : {"tokenizer.json", "vocab.json", "vocab.txt"}) add(name);
+  for (const detail::RankFile& row : detail::kRankFiles) add(row.name);
+  if (files.empty()) return files;
+  for (const char* name : {"merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"}) add(name);
+  return files;
+}
+
+}  // namespace reft
