@@ -139,7 +139,8 @@ class LowRankIntervention : public InterventionBase {
   /// @param scales  (P, r) of the subspace's rows, or undefined: all 1.
   torch::Tensor edited(const torch::Tensor& h, const torch::Tensor& scales) {
     check_width(kTypeName, h, hidden_size_);
-    const torch::Tensor R = projection_.R();                               // (r, D)
+    if (is_square() && h.scalar_type() != torch::kFloat64) return edited(h.to(torch::kFloat64), scales).to(h.scalar_type());
+    const torch::Tensor R = widened(projection_.R());                      // (r, D)
     torch::Tensor coefficients = source(h, R);                             // (P, r), or (r) where nothing depends on h
     if (scales.defined()) coefficients = coefficients * scales;
     torch::Tensor edit = coefficients.matmul(R);                           // (P, D) or (D)
@@ -150,10 +151,16 @@ class LowRankIntervention : public InterventionBase {
 
   /// What is written into the subspace, minus what is taken out of it: (P, r), or (r) where nothing depends on h.
   torch::Tensor source(const torch::Tensor& h, const torch::Tensor& R) const {
-    torch::Tensor written = b_;
-    if constexpr (Edit::kHasWeight) written = activation_(at::linear(h, W_, b_));
-    if constexpr (Edit::kReplaces) return written - at::linear(h, R, c_);
+    torch::Tensor written = widened(b_);
+    if constexpr (Edit::kHasWeight) written = activation_(at::linear(h, widened(W_), written));
+    if constexpr (Edit::kReplaces) return written - at::linear(h, R, widened(c_));
     return written;
+  }
+
+  /// At r = D all of h is taken out and written anew: what cancels costs float32 three of its digits, so it is done in float64.
+  bool is_square() const { return options_.rank == hidden_size_; }
+  torch::Tensor widened(const torch::Tensor& tensor) const {
+    return is_square() && tensor.defined() ? tensor.to(torch::kFloat64) : tensor;
   }
 
   torch::Tensor dropout(const torch::Tensor& tensor) const {
