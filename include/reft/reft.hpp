@@ -9,6 +9,7 @@
 // tensor: numerics that know nothing of language models
 #include "reft/tensor/activation.hpp"
 #include "reft/tensor/attention.hpp"
+#include "reft/tensor/live_row_attention.hpp"
 #include "reft/tensor/checks.hpp"
 #include "reft/tensor/edit_rows.hpp"
 #include "reft/tensor/householder.hpp"

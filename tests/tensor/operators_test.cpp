@@ -5,7 +5,9 @@
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
+#include <cmath>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +16,7 @@
 #include "reft/tensor/checks.hpp"
 #include "reft/tensor/householder.hpp"
 #include "reft/tensor/linear_cross_entropy.hpp"
+#include "reft/tensor/live_row_attention.hpp"
 #include "reft/tensor/rms_norm.hpp"
 #include "reft/tensor/rotary.hpp"
 #include "reft/tensor/swiglu.hpp"
@@ -192,6 +195,14 @@ TEST_CASE("linear_cross_entropy works chunk by chunk") {
   CHECK(loss.item<double>() == Approx(sum).epsilon(1e-5));
 }
 
+TEST_CASE("linear_cross_entropy of a target whose probability underflows is exact") {
+  const Tensor hidden = torch::tensor({{1.0f, 0.0f}}).requires_grad_(true), weight = torch::tensor({{0.0f, 1.0f}, {300.0f, 1.0f}, {299.0f, 1.0f}});
+  const Tensor loss = reft::linear_cross_entropy(hidden, weight, torch::tensor({0}, torch::kInt64));
+  CHECK(loss.item<double>() == Approx(300.0 + std::log1p(std::exp(-1.0))).epsilon(1e-6));
+  loss.backward();
+  CHECK(hidden.grad()[0][0].item<double>() == Approx(300.0 / (1.0 + std::exp(-1.0)) + 299.0 / (1.0 + std::exp(1.0))).epsilon(1e-6));
+}
+
 TEST_CASE("linear_cross_entropy: no rows are no loss; shapes that do not fit are named") {
   const Tensor weight = random({10, 6}), none = torch::zeros({0, 6}, torch::kFloat64).requires_grad_(true);
   const Tensor loss = reft::linear_cross_entropy(none, weight, torch::zeros({0}, torch::kInt64));
@@ -258,6 +269,30 @@ TEST_CASE("attention is the softmax formula within every sequence, none across")
     return scores.masked_fill(~allowed, -INFINITY).softmax(-1).matmul(by_head(in[2])).transpose(0, 1);
   };
   check_operator(ours, formula, {random({N, c.heads, E}, 1), random({N, c.key_value_heads, E}, 2), random({N, c.key_value_heads, E}, 3)});
+}
+
+TEST_CASE("attention of live rows has the values and the gradients of attention where all else is constant") {
+  const std::vector<int64_t> lengths{5, 3, 70};
+  const Tensor rows = torch::tensor({0, 4, 5, 40, 77}, torch::kInt64);  // the ends of sequences, and one of their middle
+  for (const bool causal : {true, false}) {
+    for (const std::optional<double> scale : {std::optional<double>(), std::optional<double>(0.7)}) {
+      const reft::AttentionScores scores{.scale = scale, .causal = causal};
+      const Tensor q = random({78, 2, 8}, 1), k = random({78, 2, 8}, 2), v = random({78, 2, 8}, 3), g = random({78, 2, 8}, 4);
+      Tensors live, spread;
+      for (const Tensor& x : {q, k, v}) {
+        live.push_back(x.index_select(0, rows).requires_grad_(true));
+        spread.push_back(x.index_copy(0, rows, live.back()));
+      }
+      const Tensor expected = reft::ragged_attention(spread[0], spread[1], spread[2], lengths, scores);
+      const Tensor found = reft::live_row_attention(q, k, v, live[0], live[1], live[2], rows, lengths, scores);
+      CHECK(relative_distance(found, expected) < 1e-12);
+      const Tensors wanted = torch::autograd::grad({expected}, live, {g}), gradients = torch::autograd::grad({found}, live, {g});
+      for (size_t i = 0; i < 3; ++i) {
+        INFO("input " << i << ", causal " << causal);
+        CHECK(relative_distance(gradients[i], wanted[i]) < 1e-12);
+      }
+    }
+  }
 }
 
 TEST_CASE("attention: queries are the last of the keys") {

@@ -19,7 +19,8 @@ namespace reft {
 /// which activations are wanted. It belongs to the call, never to the base, so one base serves many at once.
 class ForwardContext {
  public:
-  /// Receives the parent (N, C) of a site and the site's columns in it; returns the parent, edited.
+  /// Receives the parent (N, C) of a site and the site's columns in it; returns the parent, edited. What it makes of a row
+  /// depends on that row alone: rows that nobody asked the model for may hold anything in its last block.
   using Action = std::function<torch::Tensor(torch::Tensor h, Columns columns)>;
 
   explicit ForwardContext(Layout layout) : layout_(std::move(layout)) {}
@@ -59,6 +60,9 @@ class ForwardContext {
     if (!((component_mask_ >> static_cast<int>(site.component)) & 1u)) return false;
     return actions_.contains(site) || captured_.contains(site);
   }
+
+  bool captures(const Site& site) const { return captured_.contains(site); }
+  bool has_auxiliary_loss() const { return !auxiliary_losses_.empty(); }
 
   /// Begins the forward after the first `num_blocks` blocks.   @param h  (N, D) what the last of them gives, before anything
   /// acts at its output.
@@ -141,6 +145,9 @@ class HookPoint {
   }
 
   bool is_active(const ForwardContext& context) const { return !hooks_->entries.empty() || context.acts_at(site_); }
+
+  /// Whether somebody looks at all rows of this site: a hook or a capture, where an edit looks at rows of its own.
+  bool is_watched(const ForwardContext& context) const { return !hooks_->entries.empty() || context.captures(site_); }
 
   /// @param h  (..., width); move it in, so that an edit may work in place.
   torch::Tensor operator()(torch::Tensor h, const ForwardContext& context) const {

@@ -4,6 +4,7 @@
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "reft/model/transformer_config.hpp"
 #include "reft/model/weights.hpp"
 #include "reft/tensor/attention.hpp"
+#include "reft/tensor/live_row_attention.hpp"
 #include "reft/tensor/rotary.hpp"
 
 namespace reft {
@@ -24,6 +26,13 @@ struct BlockInputs {
   RotaryTable rotary;         // (N, rotary_dim/2) twice, of layers that see everything
   RotaryTable local_rotary;   // the same for layers with a window, where a family tells them apart
   KvCache* cache = nullptr;   // or none
+};
+
+/// What attention sees where all but P rows are constant; see Note [Live rows].
+struct LiveInput {
+  torch::Tensor all;   // (N, D), without a graph
+  torch::Tensor live;  // (P, D) the live ones of them, with theirs
+  torch::Tensor rows;  // (P) which these are
 };
 
 /// Grouped-query self-attention over flat rows.
@@ -47,29 +56,45 @@ class Attention : public torch::nn::Module {
     }
   }
 
-  /// @param x  (N, D).   @return (N, D).
-  torch::Tensor forward(torch::Tensor x, const BlockInputs& inputs) const {
+  /// @param x  (N, D).   @param rows  (S) int64, the rows wanted, or undefined: all.   @return (N, D), or (S, D).
+  torch::Tensor forward(torch::Tensor x, const BlockInputs& inputs, const torch::Tensor& rows = {}) const {
     const ForwardContext& context = inputs.context;
-    const int64_t query_width = config_.query_width(), width = config_.key_value_width(), E = config_.head_dim;
+    const int64_t query_width = config_.query_width(), width = config_.key_value_width();
     x = input_(std::move(x), context);
     torch::Tensor qkv = at::linear(x, qkv_, qkv_bias_);  // (N, (H + 2K)·E)
     qkv = query_output_(std::move(qkv), context, {0, query_width});
     qkv = key_output_(std::move(qkv), context, {query_width, width});
     qkv = value_output_(std::move(qkv), context, {query_width + width, width});
 
-    const auto parts = qkv.split_with_sizes({query_width + width, width}, 1);
-    const torch::Tensor qk = rotated(normed(parts[0]).unflatten(1, {-1, E}), inputs);  // (N, H + K, E)
-    const torch::Tensor v = parts[1].unflatten(1, {-1, E});                            // (N, K, E)
-    const auto q_and_k = qk.split_with_sizes({config_.num_attention_heads, config_.num_key_value_heads}, 1);
-    const torch::Tensor& q = q_and_k[0];
-    const torch::Tensor& k = q_and_k[1];
-    torch::Tensor mixed = inputs.cache ? inputs.cache->attend(layer_, q, k, v, context.layout(), scores_)
-                                       : ragged_attention(q, k, v, context.layout().lengths(), scores_);
-    mixed = value_mix_output_(mixed.flatten(1), context);  // (N, H·E)
-    for (int64_t head = 0; head < config_.num_attention_heads; ++head) {
-      mixed = heads_[head](std::move(mixed), context, {head * E, E});
-    }
-    return output_(at::linear(mixed, o_, o_bias_), context);
+    const Heads heads = heads_of(qkv, rotary_of(inputs));
+    const torch::Tensor mixed = inputs.cache ? inputs.cache->attend(layer_, heads.q, heads.k, heads.v, context.layout(), scores_)
+                                             : ragged_attention(heads.q, heads.k, heads.v, context.layout().lengths(), scores_);
+    return output_of(mixed, context, rows);
+  }
+
+  /// The same where most of x is constant.
+  torch::Tensor forward(const LiveInput& x, const BlockInputs& inputs, const torch::Tensor& rows = {}) const {
+    const int64_t group = config_.num_attention_heads / config_.num_key_value_heads;
+    const auto project = [&](const torch::Tensor& part, const RotaryTable& rotary) {
+      Heads heads = heads_of(at::linear(part, qkv_, qkv_bias_), rotary);
+      if (group > 1) heads.k = heads.k.repeat_interleave(group, 1), heads.v = heads.v.repeat_interleave(group, 1);
+      return heads;
+    };
+    const RotaryTable& rotary = rotary_of(inputs);
+    const Heads all = project(x.all, rotary), live = project(x.live, rotary.rows(x.rows));
+    const torch::Tensor mixed =
+        live_row_attention(all.q, all.k, all.v, live.q, live.k, live.v, x.rows, inputs.context.layout().lengths(), scores_);
+    return output_of(mixed, inputs.context, rows);
+  }
+
+  /// Whether the forward for a mostly constant input gives the same: nothing acts before the heads, no weight is trained.
+  bool can_take_live_rows(const BlockInputs& inputs) const {
+    const ForwardContext& context = inputs.context;
+    const bool plain = scores_.window == 0 && scores_.soft_cap == 0.0 && inputs.cache == nullptr;
+    const auto trains = [](const torch::Tensor& parameter) { return parameter.requires_grad(); };
+    const std::vector<torch::Tensor> all = parameters();
+    return plain && !input_.is_active(context) && !query_output_.is_active(context) && !key_output_.is_active(context) &&
+           !value_output_.is_active(context) && std::none_of(all.begin(), all.end(), trains);
   }
 
   /// @param prefix  "model.layers.3."
@@ -88,6 +113,9 @@ class Attention : public torch::nn::Module {
     return slots;
   }
 
+  /// Whether something acts on what it returns.
+  bool acts_at_output(const ForwardContext& context) const { return output_.is_active(context); }
+
   HookPoint* hook_point(const Site& site) {
     switch (site.component) {
       case Component::attention_input: return &input_;
@@ -102,6 +130,31 @@ class Attention : public torch::nn::Module {
   }
 
  private:
+  struct Heads {
+    torch::Tensor q, k, v;  // (N, H, E), (N, K, E) twice
+  };
+
+  // (N, (H + 2K)·E) -> the heads, normed and rotated as the family does.
+  Heads heads_of(const torch::Tensor& qkv, const RotaryTable& table) const {
+    const int64_t width = config_.key_value_width(), E = config_.head_dim;
+    const auto parts = qkv.split_with_sizes({config_.query_width() + width, width}, 1);
+    torch::Tensor qk = normed(parts[0]).unflatten(1, {-1, E});  // (N, H + K, E)
+    if (rotation_ != LayerSwitches::Rotary::none) qk = rotary(qk, table);
+    const auto q_and_k = qk.split_with_sizes({config_.num_attention_heads, config_.num_key_value_heads}, 1);
+    return {q_and_k[0], q_and_k[1], parts[1].unflatten(1, {-1, E})};
+  }
+
+  // (N, H, E) -> (N, D), or (S, D) of the rows wanted.
+  torch::Tensor output_of(torch::Tensor mixed, const ForwardContext& context, const torch::Tensor& rows) const {
+    const int64_t E = config_.head_dim;
+    mixed = value_mix_output_(mixed.flatten(1), context);  // (N, H·E)
+    for (int64_t head = 0; head < config_.num_attention_heads; ++head) {
+      mixed = heads_[head](std::move(mixed), context, {head * E, E});
+    }
+    if (rows.defined()) mixed = mixed.index_select(0, rows);
+    return output_(at::linear(mixed, o_, o_bias_), context);
+  }
+
   // (N, (H + K)·E) -> the same, each head or each token's heads together normed.
   torch::Tensor normed(const torch::Tensor& qk) const {
     if (!query_norm_) return qk;
@@ -112,9 +165,8 @@ class Attention : public torch::nn::Module {
     return torch::cat({apply(*query_norm_, parts[0]), apply(*key_norm_, parts[1])}, 1);
   }
 
-  torch::Tensor rotated(const torch::Tensor& qk, const BlockInputs& inputs) const {
-    if (rotation_ == LayerSwitches::Rotary::none) return qk;
-    return rotary(qk, rotation_ == LayerSwitches::Rotary::local ? inputs.local_rotary : inputs.rotary);
+  const RotaryTable& rotary_of(const BlockInputs& inputs) const {
+    return rotation_ == LayerSwitches::Rotary::local ? inputs.local_rotary : inputs.rotary;
   }
 
   template <class Name>

@@ -11,6 +11,7 @@
 #include "reft/model/mixture_of_experts.hpp"
 #include "reft/model/mlp.hpp"
 #include "reft/model/norm.hpp"
+#include "reft/tensor/edit_rows.hpp"
 
 namespace reft {
 
@@ -24,19 +25,30 @@ class Block : public torch::nn::Module {
     mlp_ = config.num_experts > 0 ? add_mlp<MixtureOfExperts>(options) : add_mlp<Mlp>(options);
   }
 
-  /// @param h  (N, D); move it in.   @return (N, D).
-  torch::Tensor forward(torch::Tensor h, const BlockInputs& inputs) const {
-    const auto attention = [&](torch::Tensor x) { return attention_->forward(std::move(x), inputs); };
-    const auto mlp = [&](torch::Tensor x) { return mlp_->forward(std::move(x), inputs.context); };
-    h = input_(std::move(h), inputs.context);
+  /// @param h     (N, D); move it in.
+  /// @param rows  (S) int64, distinct, the rows wanted of a block that `can_select_rows`, or undefined: all. Keys and values
+  ///              are computed for all rows, what comes after attention for these.
+  /// @return (N, D), or (S, D).
+  torch::Tensor forward(torch::Tensor h, const BlockInputs& inputs, const torch::Tensor& rows = {}) const {
+    const auto mlp = [&](const torch::Tensor& h) { return with_output_norm(mlp_->forward(normed(h, mlp_norms_), inputs.context), mlp_norms_); };
+    const torch::Tensor x = input_(std::move(h), inputs.context);
+    h = rows.defined() ? x.index_select(0, rows) : x;
     // Sums are out of place: a norm has saved h, and both addends of the second sum live on in autograd.
     if (config_.parallel_residual) {
-      h = update(h, mlp_norms_, mlp) + update(h, attention_norms_, attention) + h;
+      h = mlp(h) + attended(x, inputs, rows) + h;
     } else {
-      h = summed(h + update(h, attention_norms_, attention), attention_norms_);
-      h = summed(h + update(h, mlp_norms_, mlp), mlp_norms_);
+      h = summed(h + attended(x, inputs, rows), attention_norms_);
+      h = summed(h + mlp(h), mlp_norms_);
     }
-    return output_(std::move(h), inputs.context);
+    if (!rows.defined() || !output_.is_active(inputs.context)) return output_(std::move(h), inputs.context);
+    // Edits name rows of the whole batch. The rows that are not there hold what came in: finite, and read by nobody.
+    return output_(x.detach().index_copy(0, rows, h), inputs.context).index_select(0, rows);
+  }
+
+  /// Whether all that acts after attention, if anything, are edits of this block's output that only the model reads.
+  bool can_select_rows(const ForwardContext& context) const {
+    return !attention_->acts_at_output(context) && !mlp_->is_active(context) && !output_.is_watched(context) &&
+           !context.has_auxiliary_loss();
   }
 
   /// What acts at the block's output, on an output that was computed before.
@@ -65,6 +77,8 @@ class Block : public torch::nn::Module {
   }
 
  private:
+  static constexpr int64_t kConstantShare = 4;  // with more live rows than one in so many, the plain backward costs less
+
   /// The norms around one part of the block; those a family lacks are null. `output` stands before the sum or after it.
   struct Norms {
     std::shared_ptr<Norm> input, output;
@@ -86,11 +100,24 @@ class Block : public torch::nn::Module {
     return norms;
   }
 
-  template <class Part>
-  torch::Tensor update(const torch::Tensor& h, const Norms& norms, const Part& part) const {
-    torch::Tensor result = part(norms.input ? norms.input->forward(h) : h);
+  // What attention adds to x: (N, D), or (S, D) of the rows wanted.
+  torch::Tensor attended(const torch::Tensor& x, const BlockInputs& inputs, const torch::Tensor& rows) const {
+    const torch::Tensor live = live_rows(x);
+    const bool few = live.defined() && live.numel() * kConstantShare <= x.size(0) && !trains_attention_norm();
+    if (!few || !attention_->can_take_live_rows(inputs)) {
+      return with_output_norm(attention_->forward(normed(x, attention_norms_), inputs, rows), attention_norms_);
+    }
+    const LiveInput input{normed(x.detach(), attention_norms_), normed(x.index_select(0, live), attention_norms_), live};
+    return with_output_norm(attention_->forward(input, inputs, rows), attention_norms_);
+  }
+
+  bool trains_attention_norm() const { return attention_norms_.input && attention_norms_.input->is_trained(); }
+
+  torch::Tensor normed(const torch::Tensor& h, const Norms& norms) const { return norms.input ? norms.input->forward(h) : h; }
+
+  torch::Tensor with_output_norm(const torch::Tensor& update, const Norms& norms) const {
     const bool before_sum = norms.output && config_.norm_placement != NormPlacement::sum;
-    return before_sum ? norms.output->forward(result) : result;
+    return before_sum ? norms.output->forward(update) : update;
   }
 
   torch::Tensor summed(torch::Tensor sum, const Norms& norms) const {

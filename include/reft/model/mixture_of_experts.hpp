@@ -54,6 +54,8 @@ class MixtureOfExperts : public FeedForward {
     return site.component == Component::mlp_input ? &input_ : site.component == Component::mlp_output ? &output_ : nullptr;
   }
 
+  bool is_active(const ForwardContext& context) const override { return input_.is_active(context) || output_.is_active(context); }
+
  private:
   TransformerConfig config_;
   int layer_;

@@ -23,6 +23,8 @@ class FeedForward : public torch::nn::Module {
   /// @param prefix  "model.layers.3."
   virtual std::vector<WeightSlot> weight_slots(const std::string& prefix) const = 0;
   virtual HookPoint* hook_point(const Site& site) = 0;
+  /// Whether something acts at one of its sites.
+  virtual bool is_active(const ForwardContext& context) const = 0;
 };
 
 /// Gated:   W_down( act(W_gate x) · W_up x ),   or plain:   W_down( act(W_up x) ).
@@ -68,6 +70,10 @@ class Mlp : public FeedForward {
       case Component::mlp_output: return &output_;
       default: return nullptr;
     }
+  }
+
+  bool is_active(const ForwardContext& context) const override {
+    return input_.is_active(context) || activation_point_.is_active(context) || output_.is_active(context);
   }
 
  private:

@@ -23,6 +23,7 @@ class Norm : public torch::nn::Module {
   }
 
   int64_t width() const { return weight_.size(0); }
+  bool is_trained() const { return weight_.requires_grad() || (bias_.defined() && bias_.requires_grad()); }
 
   /// @param x  (..., width).   @return like x.
   torch::Tensor forward(const torch::Tensor& x) const {

@@ -107,9 +107,10 @@ class TransformerImpl : public torch::nn::Module {
   /// The residual stream after the last block.
   /// @param input_ids    (N) int64 in 0..V-1.   @param cache  holds the past and takes this forward's keys and values.
   /// @param token_types  (N) int64 segments of an encoder's input, or undefined: all 0.
-  /// @return (N, D).   @throws ShapeError unless the layout describes exactly these rows, ragged.
+  /// @param rows         (S) int64, distinct, the rows wanted, or undefined: all.
+  /// @return (N, D), or (S, D).   @throws ShapeError unless the layout describes exactly these rows, ragged.
   torch::Tensor hidden_states(const torch::Tensor& input_ids, const ForwardContext& context, KvCache* cache = nullptr,
-                              const torch::Tensor& token_types = {}) const {
+                              const torch::Tensor& token_types = {}, const torch::Tensor& rows = {}) const {
     const Layout& layout = context.layout();
     check_shape(model_name(), "input_ids", input_ids, {layout.num_tokens()});
     if (layout.is_padded()) fail<ShapeError>(model_name(), "expected a ragged layout; padding is never computed here");
@@ -119,9 +120,13 @@ class TransformerImpl : public torch::nn::Module {
     torch::Tensor h = first == 0 ? embedding_output_(embedded(input_ids, token_types, layout), context)
                                  : blocks_.at(first - 1)->output(context.begin(), context);
     const BlockInputs inputs{context, global_rotary(layout), local_rotary(layout), cache};
-    for (size_t i = first; i < blocks_.size(); ++i) h = blocks_[i]->forward(std::move(h), inputs);
+    const bool selects = rows.defined() && rows.size(0) < layout.num_tokens();
+    const bool early = selects && first < blocks_.size() && blocks_.back()->can_select_rows(context);
+    for (size_t i = first; i < blocks_.size(); ++i) {
+      h = blocks_[i]->forward(std::move(h), inputs, early && i + 1 == blocks_.size() ? rows : torch::Tensor());
+    }
     if (cache != nullptr) cache->advance(layout);
-    return h;
+    return rows.defined() && !early ? h.index_select(0, rows) : h;
   }
 
   /// What the first `num_blocks` blocks give before anything acts at the last one's output: where a forward may begin again
@@ -146,15 +151,14 @@ class TransformerImpl : public torch::nn::Module {
   }
 
   /// Final norm of some rows; where the family has none, the rows as the last block returns them.
-  /// @param rows  (S) int64, or undefined for all.   @return (S, D).
+  /// @param rows  (S) int64, distinct, or undefined for all.   @return (S, D).
   torch::Tensor final_hidden(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows = {},
                              KvCache* cache = nullptr, const torch::Tensor& token_types = {}) const {
-    torch::Tensor h = hidden_states(input_ids, context, cache, token_types);
-    if (!final_norm_) return rows.defined() ? h.index_select(0, rows) : h;
-    if (!rows.defined()) return final_norm_output_(final_norm_->forward(h), context);
+    if (!final_norm_) return hidden_states(input_ids, context, cache, token_types, rows);
+    if (!final_norm_output_.is_active(context)) return final_norm_->forward(hidden_states(input_ids, context, cache, token_types, rows));
     // A hook sees all rows of its site, wanted or not.
-    if (final_norm_output_.is_active(context)) return final_norm_output_(final_norm_->forward(h), context).index_select(0, rows);
-    return final_norm_->forward(h.index_select(0, rows));
+    const torch::Tensor all = final_norm_output_(final_norm_->forward(hidden_states(input_ids, context, cache, token_types)), context);
+    return rows.defined() ? all.index_select(0, rows) : all;
   }
 
   /// What a model without a head gives: the last hidden states, (N, D).

@@ -119,6 +119,22 @@ class EditRows : public torch::autograd::Function<EditRows> {
 
 }  // namespace detail
 
+/// The rows of h that can change where the rest of it is constant: those that `edit_rows` wrote into a tensor without a graph.
+/// @return (P) int64, ascending and distinct, or undefined: h is constant, or more of it is not, or it is not on a CPU.
+inline torch::Tensor live_rows(const torch::Tensor& h) {
+  if (!h.is_cpu() || !h.grad_fn()) return {};
+  std::vector<int64_t> rows;
+  for (auto node = h.grad_fn(); node; node = node->next_edge(0).function) {
+    const auto* edit = dynamic_cast<torch::autograd::CppNode<detail::EditRows>*>(node.get());
+    if (edit == nullptr) return {};
+    const torch::Tensor own = edit->ctx_.get_saved_variables()[0];
+    rows.insert(rows.end(), own.data_ptr<int64_t>(), own.data_ptr<int64_t>() + own.numel());
+  }
+  std::sort(rows.begin(), rows.end());
+  rows.erase(std::unique(rows.begin(), rows.end()), rows.end());
+  return torch::tensor(rows, torch::kInt64);
+}
+
 /// h' = h, with h'[rows, columns] = Φ(h[rows, columns]).
 ///
 /// Works in place when nobody else can see h (move it in), else on a clone; see Note [One fused edit].

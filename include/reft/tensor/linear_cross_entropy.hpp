@@ -1,10 +1,12 @@
 #pragma once
 
 #include <ATen/ops/linear.h>
+#include <ATen/ops/softmax.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "reft/tensor/checks.hpp"
 
@@ -13,6 +15,13 @@ namespace reft {
 namespace detail {
 
 inline constexpr int64_t kLogitBytesPerChunk = int64_t{64} << 20;
+
+// Rows whose logits are held at once. On a CPU they stay in the cache, but for rows so wide that reading the head's weights
+// would not pay for fewer.
+inline int64_t rows_per_chunk(int64_t row_bytes, const torch::Device& device) {
+  const int64_t most = kLogitBytesPerChunk / row_bytes, cached = (int64_t{4} << 20) / row_bytes;
+  return std::max<int64_t>(1, device.is_cpu() ? std::min(most, std::max<int64_t>(64, cached)) : most);
+}
 
 // The gradient of the loss in the hidden states is computed in forward, chunk by chunk, so that no more than one chunk
 // of logits exists at a time:   d loss / d logits = softmax(logits) − onehot(target).
@@ -23,8 +32,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
                                bool weight_gradient) {
     const auto wide = torch::promote_types(hidden.scalar_type(), torch::kFloat32);
     const int64_t rows = hidden.size(0);
-    const int64_t chunk_rows =
-        std::max<int64_t>(1, kLogitBytesPerChunk / (weight.size(0) * static_cast<int64_t>(c10::elementSize(wide))));
+    const int64_t chunk_rows = rows_per_chunk(weight.size(0) * static_cast<int64_t>(c10::elementSize(wide)), hidden.device());
     torch::Tensor loss = torch::zeros({}, hidden.options().dtype(wide));
     torch::Tensor d_hidden, d_weight;
     if (hidden_gradient) d_hidden = torch::empty_like(hidden);
@@ -34,10 +42,13 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
       const torch::Tensor part = hidden.narrow(0, first, count);                            // (C, D)
       const torch::Tensor target = targets.narrow(0, first, count).unsqueeze(1);            // (C, 1)
       torch::Tensor logits = at::linear(part, weight).to(wide);                             // (C, V)
-      const torch::Tensor log_normalizer = logits.logsumexp(1, /*keepdim=*/true);           // (C, 1)
-      loss += (log_normalizer - logits.gather(1, target)).sum();
+      const torch::Tensor chosen = logits.gather(1, target), largest = logits.amax(1, /*keepdim=*/true);
+      at::softmax_out(logits, logits, 1);
+      // The largest probability is 1 / Σ exp(logit − largest), at least 1/V: its logarithm is exact where that of a target's
+      // may have underflowed.
+      loss += (largest - chosen - logits.amax(1, /*keepdim=*/true).log()).sum();
       if (!hidden_gradient && !weight_gradient) continue;
-      torch::Tensor d_logits = logits.sub_(log_normalizer).exp_();
+      torch::Tensor d_logits = std::move(logits);
       d_logits.scatter_add_(1, target, torch::full_like(target, -1, d_logits.options()));
       d_logits = d_logits.to(weight.scalar_type());
       if (hidden_gradient) d_hidden.narrow(0, first, count).copy_(d_logits.matmul(weight));

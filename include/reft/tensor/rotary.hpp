@@ -9,6 +9,12 @@ namespace reft {
 struct RotaryTable {
   torch::Tensor cosine;
   torch::Tensor sine;
+
+  /// Of some tokens.   @param rows  (P) int64.
+  RotaryTable rows(const torch::Tensor& rows) const {
+    if (!cosine.defined()) return {};
+    return {cosine.index_select(0, rows), sine.index_select(0, rows)};
+  }
 };
 
 namespace detail {
