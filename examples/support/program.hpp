@@ -31,8 +31,9 @@ inline torch::Device parse_device(std::string_view text) {
 }
 
 /// Keeps the memory that one step frees for the next one, where the C library would hand it back and the kernel clear it
-/// again: 6 % of a training step of a small model.
-inline void keep_freed_memory() {
+/// again: 6 % of a training step of a small model. And few of oneDNN's kernels: batches of ever new lengths need ever new ones.
+inline void tune_memory() {
+  ::setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64", /*replace=*/0);
 #ifdef M_TRIM_THRESHOLD
   ::mallopt(M_MMAP_THRESHOLD, 32 << 20);  // glibc takes no more
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
@@ -62,7 +63,7 @@ struct Common {
   void apply() const {
     if (threads > 0) at::set_num_threads(threads);
     torch::manual_seed(seed);
-    keep_freed_memory();
+    tune_memory();
   }
 
   /// @throws ConfigError for a device that is not there.

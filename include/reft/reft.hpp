@@ -9,11 +9,12 @@
 // tensor: numerics that know nothing of language models
 #include "reft/tensor/activation.hpp"
 #include "reft/tensor/attention.hpp"
-#include "reft/tensor/live_row_attention.hpp"
 #include "reft/tensor/checks.hpp"
 #include "reft/tensor/edit_rows.hpp"
+#include "reft/tensor/frozen_linear.hpp"
 #include "reft/tensor/householder.hpp"
 #include "reft/tensor/linear_cross_entropy.hpp"
+#include "reft/tensor/live_row_attention.hpp"
 #include "reft/tensor/rms_norm.hpp"
 #include "reft/tensor/rotary.hpp"
 #include "reft/tensor/swiglu.hpp"

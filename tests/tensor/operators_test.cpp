@@ -14,6 +14,7 @@
 #include "reft/tensor/activation.hpp"
 #include "reft/tensor/attention.hpp"
 #include "reft/tensor/checks.hpp"
+#include "reft/tensor/frozen_linear.hpp"
 #include "reft/tensor/householder.hpp"
 #include "reft/tensor/linear_cross_entropy.hpp"
 #include "reft/tensor/live_row_attention.hpp"
@@ -80,6 +81,24 @@ Tensor orthonormal_rows(int64_t rank, int64_t width, int64_t seed = 6) {
 }
 
 }  // namespace
+
+TEST_CASE("frozen_linear is at::linear, in value and gradient, whichever library multiplies") {
+  for (const int64_t rows : {64, 65, 1001}) {  // a count that comes again, one that does not, a product worth a kernel of its own
+    for (const bool has_bias : {false, true}) {
+      INFO(rows << " rows, bias " << has_bias);
+      const Tensor x = random({rows, 1024}, 1).to(torch::kFloat32).requires_grad_(true), weight = random({1030, 1024}, 2).to(torch::kFloat32);
+      const Tensor bias = has_bias ? random({1030}, 3).to(torch::kFloat32) : Tensor(), g = random({rows, 1030}, 4).to(torch::kFloat32);
+      const Tensor found = reft::frozen_linear(x, weight, bias), expected = at::linear(x, weight, bias);
+      CHECK(relative_distance(found, expected) < 1e-5);
+      CHECK(relative_distance(torch::autograd::grad({found}, {x}, {g})[0], torch::autograd::grad({expected}, {x}, {g})[0]) < 1e-5);
+      CHECK(relative_distance(reft::frozen_linear(g, weight.t()), g.matmul(weight)) < 1e-5);
+      const bool changes_library = reft::detail::is_for_onednn(x, weight);
+      CHECK(changes_library == (rows != 65 && reft::detail::onednn_linear().has_value()));
+      const Tensor trained = weight.clone().requires_grad_(true);
+      CHECK(torch::autograd::grad({reft::frozen_linear(x, trained, bias)}, {trained}, {g})[0].sizes() == weight.sizes());
+    }
+  }
+}
 
 TEST_CASE("householder_rows is an explicit product of dense reflectors, in value and gradient") {
   const auto [rank, width] = GENERATE(std::pair{1, 5}, std::pair{3, 8}, std::pair{5, 5}, std::pair{1, 1});

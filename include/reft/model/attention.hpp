@@ -1,6 +1,5 @@
 #pragma once
 
-#include <ATen/ops/linear.h>
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
@@ -15,6 +14,7 @@
 #include "reft/model/transformer_config.hpp"
 #include "reft/model/weights.hpp"
 #include "reft/tensor/attention.hpp"
+#include "reft/tensor/frozen_linear.hpp"
 #include "reft/tensor/live_row_attention.hpp"
 #include "reft/tensor/rotary.hpp"
 
@@ -61,7 +61,7 @@ class Attention : public torch::nn::Module {
     const ForwardContext& context = inputs.context;
     const int64_t query_width = config_.query_width(), width = config_.key_value_width();
     x = input_(std::move(x), context);
-    torch::Tensor qkv = at::linear(x, qkv_, qkv_bias_);  // (N, (H + 2K)·E)
+    torch::Tensor qkv = frozen_linear(x, qkv_, qkv_bias_);  // (N, (H + 2K)·E)
     qkv = query_output_(std::move(qkv), context, {0, query_width});
     qkv = key_output_(std::move(qkv), context, {query_width, width});
     qkv = value_output_(std::move(qkv), context, {query_width + width, width});
@@ -76,7 +76,7 @@ class Attention : public torch::nn::Module {
   torch::Tensor forward(const LiveInput& x, const BlockInputs& inputs, const torch::Tensor& rows = {}) const {
     const int64_t group = config_.num_attention_heads / config_.num_key_value_heads;
     const auto project = [&](const torch::Tensor& part, const RotaryTable& rotary) {
-      Heads heads = heads_of(at::linear(part, qkv_, qkv_bias_), rotary);
+      Heads heads = heads_of(frozen_linear(part, qkv_, qkv_bias_), rotary);
       if (group > 1) heads.k = heads.k.repeat_interleave(group, 1), heads.v = heads.v.repeat_interleave(group, 1);
       return heads;
     };
@@ -152,7 +152,7 @@ class Attention : public torch::nn::Module {
       mixed = heads_[head](std::move(mixed), context, {head * E, E});
     }
     if (rows.defined()) mixed = mixed.index_select(0, rows);
-    return output_(at::linear(mixed, o_, o_bias_), context);
+    return output_(frozen_linear(mixed, o_, o_bias_), context);
   }
 
   // (N, (H + K)·E) -> the same, each head or each token's heads together normed.

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <ATen/ops/linear.h>
 #include <torch/nn/module.h>
 #include <torch/types.h>
 
@@ -11,6 +10,7 @@
 #include "reft/model/transformer_config.hpp"
 #include "reft/model/weights.hpp"
 #include "reft/tensor/activation.hpp"
+#include "reft/tensor/frozen_linear.hpp"
 #include "reft/tensor/swiglu.hpp"
 
 namespace reft {
@@ -43,7 +43,7 @@ class Mlp : public FeedForward {
 
   torch::Tensor forward(torch::Tensor x, const ForwardContext& context) const override {
     x = input_(std::move(x), context);
-    return output_(at::linear(activated(at::linear(x, gate_up_, gate_up_bias_), context), down_, down_bias_), context);
+    return output_(frozen_linear(activated(frozen_linear(x, gate_up_, gate_up_bias_), context), down_, down_bias_), context);
   }
 
   std::vector<WeightSlot> weight_slots(const std::string& prefix) const override {

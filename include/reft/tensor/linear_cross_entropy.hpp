@@ -1,6 +1,5 @@
 #pragma once
 
-#include <ATen/ops/linear.h>
 #include <ATen/ops/softmax.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
@@ -9,6 +8,7 @@
 #include <utility>
 
 #include "reft/tensor/checks.hpp"
+#include "reft/tensor/frozen_linear.hpp"
 
 namespace reft {
 
@@ -41,7 +41,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
       const int64_t count = std::min(chunk_rows, rows - first);
       const torch::Tensor part = hidden.narrow(0, first, count);                            // (C, D)
       const torch::Tensor target = targets.narrow(0, first, count).unsqueeze(1);            // (C, 1)
-      torch::Tensor logits = at::linear(part, weight).to(wide);                             // (C, V)
+      torch::Tensor logits = frozen_linear(part, weight).to(wide);                             // (C, V)
       const torch::Tensor chosen = logits.gather(1, target), largest = logits.amax(1, /*keepdim=*/true);
       at::softmax_out(logits, logits, 1);
       // The largest probability is 1 / Σ exp(logit − largest), at least 1/V: its logarithm is exact where that of a target's
@@ -51,7 +51,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
       torch::Tensor d_logits = std::move(logits);
       d_logits.scatter_add_(1, target, torch::full_like(target, -1, d_logits.options()));
       d_logits = d_logits.to(weight.scalar_type());
-      if (hidden_gradient) d_hidden.narrow(0, first, count).copy_(d_logits.matmul(weight));
+      if (hidden_gradient) d_hidden.narrow(0, first, count).copy_(frozen_linear(d_logits, weight.t()));
       if (weight_gradient) d_weight.addmm_(d_logits.t(), part);
     }
     ctx->save_for_backward({d_hidden, d_weight});
