@@ -22,4 +22,11 @@ inline void check_shape(std::string_view function, std::string_view name, const 
   }
 }
 
+/// Whether autograd must be told of an operator with these inputs. Where not, a hand-written Function need not be entered:
+/// it costs more than a small operator itself.
+template <class... Tensors>
+bool needs_graph(const Tensors&... inputs) {
+  return at::GradMode::is_enabled() && (inputs.requires_grad() || ...);
+}
+
 }  // namespace reft

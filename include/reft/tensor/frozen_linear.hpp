@@ -8,6 +8,8 @@
 #include <optional>
 #include <string_view>
 
+#include "reft/tensor/checks.hpp"
+
 namespace reft {
 
 // Note [Products by oneDNN]
@@ -68,7 +70,7 @@ inline torch::Tensor frozen_linear(const torch::Tensor& x, const torch::Tensor& 
   const bool trained = weight.requires_grad() || (bias.defined() && bias.requires_grad());
   if (trained || !detail::is_for_onednn(x, weight)) return at::linear(x, weight, bias);
   const std::optional<torch::Tensor> optional_bias = bias.defined() ? std::optional(bias) : std::nullopt;
-  if (!at::GradMode::is_enabled() || !x.requires_grad()) return detail::call_onednn(x, weight, optional_bias);
+  if (!needs_graph(x)) return detail::call_onednn(x, weight, optional_bias);
   return detail::OneDnnLinear::apply(x, weight, optional_bias);
 }
 

@@ -1,7 +1,13 @@
 #pragma once
 
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
+
+#include <cmath>
+
+#include "reft/tensor/checks.hpp"
 
 namespace reft {
 
@@ -15,6 +21,14 @@ inline torch::Tensor rms_norm_reference(const torch::Tensor& x, const torch::Ten
 
 namespace detail {
 
+// 1/sqrt(mean(x²) + ε) = √D / hypot(|x|, √(εD)), one number per row: three small operators, where the mean and ε of the
+// formula as it stands each cost a conversion of a number too, half the time of a single row's norm.
+inline torch::Tensor inverse_rms(const torch::Tensor& x, double epsilon) {
+  const auto D = static_cast<double>(x.size(-1));
+  const auto number = [&](double value) { return at::scalar_tensor(value, x.scalar_type()); };
+  return number(std::sqrt(D)) / at::linalg_vector_norm(x, 2, {-1}, /*keepdim=*/true).hypot_(number(std::sqrt(epsilon * D)));
+}
+
 // With s = 1/sqrt(mean(x²) + ε), n = s·x and u = gradient·weight:   dx = s·(u − n·mean(u·n)),   dweight = Σ gradient·n.
 // Only x and s (one number per row) are kept for backward.
 class RmsNorm : public torch::autograd::Function<RmsNorm> {
@@ -22,8 +36,12 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& x, const torch::Tensor& weight,
                                double epsilon) {
     const torch::Tensor wide = x.to(torch::promote_types(x.scalar_type(), torch::kFloat32));
-    const torch::Tensor inverse = wide.square().mean(-1, /*keepdim=*/true).add_(epsilon).rsqrt_();  // (..., 1)
+    const torch::Tensor inverse = inverse_rms(wide, epsilon);  // (..., 1)
     ctx->save_for_backward({x, weight, inverse});
+    return normed(x, wide, inverse, weight);
+  }
+
+  static torch::Tensor normed(const torch::Tensor& x, const torch::Tensor& wide, const torch::Tensor& inverse, const torch::Tensor& weight) {
     return (wide * inverse).to(x.scalar_type()).mul_(weight);
   }
 
@@ -50,7 +68,9 @@ class RmsNorm : public torch::autograd::Function<RmsNorm> {
 /// @param x  (..., D), any float dtype.   @param weight  (D), dtype of x.   @return like x.
 /// Ref: Zhang and Sennrich 2019, arXiv:1910.07467; rounding as in transformers' LlamaRMSNorm.
 inline torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
-  return detail::RmsNorm::apply(x, weight, epsilon);
+  if (needs_graph(x, weight)) return detail::RmsNorm::apply(x, weight, epsilon);
+  const torch::Tensor wide = x.to(torch::promote_types(x.scalar_type(), torch::kFloat32));
+  return detail::RmsNorm::normed(x, wide, detail::inverse_rms(wide, epsilon), weight);
 }
 
 }  // namespace reft

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <ATen/ops/mul.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
+
+#include "reft/tensor/checks.hpp"
 
 namespace reft {
 
@@ -24,8 +27,9 @@ inline torch::Tensor rotate(const torch::Tensor& x, const torch::Tensor& cosine,
   const int64_t half = cosine.size(-1), rest = x.size(-1) - 2 * half;
   const torch::Tensor a = x.narrow(-1, 0, half), b = x.narrow(-1, half, half);
   torch::Tensor result = torch::empty(x.sizes(), x.options());
-  result.narrow(-1, 0, half).copy_((a * cosine).sub_(b * sine));
-  result.narrow(-1, half, half).copy_((b * cosine).add_(a * sine));
+  torch::Tensor first = result.narrow(-1, 0, half), second = result.narrow(-1, half, half);
+  at::mul_out(first, a, cosine).addcmul_(b, sine, -1);
+  at::mul_out(second, b, cosine).addcmul_(a, sine);
   if (rest > 0) result.narrow(-1, 2 * half, rest).copy_(x.narrow(-1, 2 * half, rest));
   return result;
 }
@@ -51,7 +55,8 @@ class Rotary : public torch::autograd::Function<Rotary> {
 /// Rotates every head by its token's angles: the two halves of its first rotary_dim values; the rest stays.
 /// @param x  (N, H, E), any strides.   @return (N, H, E), contiguous.   Ref: Su et al. 2021, arXiv:2104.09864.
 inline torch::Tensor rotary(const torch::Tensor& x, const RotaryTable& table) {
-  return detail::Rotary::apply(x, table.cosine.unsqueeze(1), table.sine.unsqueeze(1));
+  const torch::Tensor cosine = table.cosine.unsqueeze(1), sine = table.sine.unsqueeze(1);
+  return needs_graph(x) ? detail::Rotary::apply(x, cosine, sine) : detail::rotate(x, cosine, sine);
 }
 
 }  // namespace reft

@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
 
+#include "reft/tensor/checks.hpp"
+
 namespace reft {
 
 namespace detail {
@@ -13,6 +15,10 @@ class SwiGlu : public torch::autograd::Function<SwiGlu> {
  public:
   static torch::Tensor forward(torch::autograd::AutogradContext* ctx, const torch::Tensor& gate_up) {
     ctx->save_for_backward({gate_up});
+    return product(gate_up);
+  }
+
+  static torch::Tensor product(const torch::Tensor& gate_up) {
     const auto parts = gate_up.chunk(2, -1);
     return torch::silu(parts[0]).mul_(parts[1]);
   }
@@ -33,6 +39,8 @@ class SwiGlu : public torch::autograd::Function<SwiGlu> {
 
 /// silu(gate) · up of the merged projection [gate | up].
 /// @param gate_up  (N, 2F), any float dtype.   @return (N, F).   Ref: Shazeer 2020, arXiv:2002.05202.
-inline torch::Tensor swiglu(const torch::Tensor& gate_up) { return detail::SwiGlu::apply(gate_up); }
+inline torch::Tensor swiglu(const torch::Tensor& gate_up) {
+  return needs_graph(gate_up) ? detail::SwiGlu::apply(gate_up) : detail::SwiGlu::product(gate_up);
+}
 
 }  // namespace reft
