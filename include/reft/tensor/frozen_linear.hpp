@@ -16,7 +16,7 @@ namespace reft {
 // LibTorch multiplies float32 matrices on a CPU with MKL, which on an AMD processor was 10 to 15 % slower than oneDNN, and
 // 30 % with few rows. But oneDNN makes a kernel for every new shape: half a millisecond, and some 0.3 MB in a cache of (by
 // default) 1024 kernels. So products go there that are large enough to win in any case, and of the others those with shapes
-// that come again: a row count that is a multiple of 64 is taken for the sign of one, as batches of equal lengths and
+// that come again: a row count that is a multiple of 8 is taken for the sign of one, as batches of equal lengths and
 // chunks of logits have it. Nothing but the shape decides, so that the same run has the same bits.
 
 namespace detail {
@@ -59,7 +59,7 @@ inline bool is_for_onednn(const torch::Tensor& x, const torch::Tensor& weight) {
   constexpr int64_t kWorthAKernel = int64_t{1} << 29, kWorthACall = int64_t{1} << 26;  // multiply-adds: some 10 and 1 ms of one core
   if (!x.is_cpu() || x.scalar_type() != torch::kFloat32 || x.dim() != 2 || !x.is_contiguous()) return false;
   const int64_t work = x.numel() * weight.size(0);
-  return work >= (x.size(0) % 64 == 0 ? kWorthACall : kWorthAKernel) && onednn_linear().has_value();
+  return work >= (x.size(0) % 8 == 0 ? kWorthACall : kWorthAKernel) && onednn_linear().has_value();
 }
 
 }  // namespace detail
