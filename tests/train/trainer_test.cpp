@@ -2,8 +2,13 @@
 
 #include <torch/optim/adamw.h>
 
+#include <array>
+#include <barrier>
+#include <thread>
+
 #include "reft/intervention/loreft.hpp"
 #include "support/catch.hpp"
+#include "support/compare.hpp"
 #include "support/error_text.hpp"
 #include "support/examples.hpp"
 #include "support/temporary_folder.hpp"
@@ -22,6 +27,33 @@ Model tiny_reft(const reft::CausalLM& base, double dropout = 0.0) {
   for (int layer = 0; layer < 2; ++layer) model.attach<reft::LoReFT>({.layer = layer, .positions = "f1+l1"}, {.rank = 4, .dropout = dropout});
   return model;
 }
+
+/// Two threads of this process that train together.
+struct Meeting {
+  std::barrier<> both{2};
+  std::array<torch::Tensor, 2> parts;
+};
+
+class ThreadRank : public reft::Communicator {
+ public:
+  ThreadRank(Meeting& meeting, int64_t rank) : meeting_(meeting), rank_(rank) {}
+  int64_t rank() const override { return rank_; }
+  int64_t size() const override { return 2; }
+
+  void all_reduce_sum(torch::Tensor& values) override {
+    meeting_.parts[rank_] = values.clone();
+    meeting_.both.arrive_and_wait();
+    values.copy_(meeting_.parts[0] + meeting_.parts[1]);
+    meeting_.both.arrive_and_wait();
+    messages.push_back(values.clone());
+  }
+
+  std::vector<torch::Tensor> messages;
+
+ private:
+  Meeting& meeting_;
+  int64_t rank_;
+};
 
 class Recorder : public reft::test::LossRecorder {
  public:
@@ -95,6 +127,64 @@ TEST_CASE("accumulated batches give the step of one large batch") {
   const Losses a = train(parts, examples, {.epochs = 3, .batch_size = 2, .accumulate = 4});
   const Losses b = train(whole, examples, {.epochs = 3, .batch_size = 8});
   CHECK(largest_difference(a, b) < 1e-5);
+}
+
+TEST_CASE("two ranks train as one with the same batches: gradients, losses, parameters, and one message a step") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(9);  // batches of 4, 4 and 1: the second rank has nothing of the last
+  const reft::TrainerOptions options{.epochs = 7, .batch_size = 4, .learning_rate = 1e-2, .weight_decay = 0.1};
+  Model alone = tiny_reft(base), first = tiny_reft(base), second = tiny_reft(base), by_hand = tiny_reft(base);
+  const Losses expected = train(alone, examples, options);
+
+  Meeting meeting;
+  std::array<std::shared_ptr<ThreadRank>, 2> ranks;
+  for (int64_t i : {0, 1}) ranks[i] = std::make_shared<ThreadRank>(meeting, i);
+  const auto run = [&](Model& model, int64_t rank) {
+    reft::TrainerOptions own = options;
+    own.communicator = ranks[rank];
+    return train(model, examples, own);
+  };
+  Losses other;
+  std::thread thread([&] { other = run(second, 1); });
+  const Losses found = run(first, 0);
+  thread.join();
+  CHECK(expected.size() == 21);
+  CHECK(largest_difference(found, expected) < 1e-5);
+  CHECK(found == other);
+  CHECK(same_state(first, second));
+  CHECK(ranks[0]->messages.size() == 21);
+
+  reft::Sampler sampler(9, 4, options.seed, true);
+  std::vector<const reft::Example*> chosen;
+  for (const int64_t index : sampler.next()) chosen.push_back(&examples[index]);
+  by_hand.train();
+  reft::Optimizer optimizer(by_hand.interventions().interventions());
+  optimizer.zero_grad();
+  reft::language_modelling_loss(by_hand, reft::collate(chosen, torch::kCPU)).backward();
+  const torch::Tensor gradients = torch::cat(optimizer.gradients()).to(torch::kFloat64);
+  const torch::Tensor& message = ranks[0]->messages.front();
+  CHECK(reft::test::relative_distance(message.narrow(0, message.numel() - gradients.numel(), gradients.numel()), gradients) < 1e-6);
+}
+
+TEST_CASE("one rank that is asked to stop stops both after the same step") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const auto examples = some_examples(8);
+  Meeting meeting;
+  Model first = tiny_reft(base), second = tiny_reft(base);
+  const auto run = [&](Model& model, int64_t rank) {
+    int asked = 0;
+    reft::TrainerOptions options{.epochs = 10, .batch_size = 4};
+    options.communicator = std::make_shared<ThreadRank>(meeting, rank);
+    options.should_stop = [&asked, rank] { return rank == 1 && ++asked == 3; };
+    return reft::Trainer<reft::CausalLM>(model, options).fit(examples);
+  };
+  reft::TrainingResult other;
+  std::thread thread([&] { other = run(second, 1); });
+  const reft::TrainingResult result = run(first, 0);
+  thread.join();
+  CHECK((result.stopped && other.stopped));
+  CHECK(result.steps == 3);
+  CHECK(other.steps == 3);
 }
 
 TEST_CASE("a step never mixes two epochs, and the last small batch is kept") {

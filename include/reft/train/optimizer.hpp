@@ -75,6 +75,13 @@ class Optimizer {
     for (const Stack& stack : stacks_) stack.R_gradients.zero_();
   }
 
+  /// The summed gradients of a step before `step`, of all parameters, as 1-D views: what data-parallel ranks add up.
+  std::vector<torch::Tensor> gradients() const {
+    std::vector<torch::Tensor> all{decayed_.gradients, plain_.gradients};  // of X nothing yet: it has its gradient through R
+    for (const Stack& stack : stacks_) all.push_back(stack.R_gradients.view(-1));
+    return all;
+  }
+
   /// One AdamW step on the summed gradients divided by `divisor`.
   /// @param rows_in_use  (r) bool, or undefined for all: rows of the subspaces that this step leaves alone, values, moments
   ///   and decay, are false. (Row j of R depends on rows 1 … j of X, so the R of a row behind those in use still turns.)

@@ -20,6 +20,7 @@
 #include "reft/data/sampler.hpp"
 #include "reft/train/best_parameters.hpp"
 #include "reft/train/callback.hpp"
+#include "reft/train/data_parallel.hpp"
 #include "reft/train/evaluation.hpp"
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
@@ -37,7 +38,9 @@ template <HookedTransformer Base>
 class Trainer {
  public:
   Trainer(ReftModel<Base>& model, TrainerOptions options, Objective<Base> objective)
-      : model_(model), options_(std::move(options)), objective_(std::move(objective)) {}
+      : model_(model), options_(std::move(options)), objective_(std::move(objective)) {
+    if (!options_.communicator) options_.communicator = std::make_shared<SingleProcess>();
+  }
 
   /// Language modelling.
   Trainer(ReftModel<Base>& model, TrainerOptions options = {})
@@ -79,9 +82,26 @@ class Trainer {
     Clock::time_point begin = Clock::now(), checkpoint_at = begin;
     std::map<std::string, double> eval_metrics;
     std::optional<BestParameters> best;
+    bool a_rank_stops = false;  // said with the sums of the last step, so that all stop after the same one
 
     double elapsed() const { return seconds + std::chrono::duration<double>(Clock::now() - begin).count(); }
     bool ends_epoch() const { return step % steps_per_epoch == 0; }
+  };
+
+  /// What the batches of one step add up to on this rank.
+  struct StepSums {
+    torch::Tensor loss;  // scalar
+    std::map<std::string, torch::Tensor> metrics;
+    int64_t terms = 0, tokens = 0;
+    torch::Tensor rows_in_use;  // (r) bool, where examples choose
+    bool uses_all_rows = false;
+  };
+
+  /// The same over all ranks.
+  struct StepTotals {
+    double loss, terms;
+    int64_t tokens;
+    std::map<std::string, double> metrics;
   };
 
   struct NamedMetric {
@@ -93,6 +113,9 @@ class Trainer {
   void resume(Run& run, const TrainingState& state);
   std::unique_ptr<Optimizer> make_optimizer();
   void check_best_metric(const Run& run, const StepReport& report) const;
+  RaggedBatch add_share(StepSums& sums, const std::vector<int64_t>& indices, const ExampleSource& examples);
+  StepTotals total(Run& run, const Optimizer& optimizer, const StepSums& sums) const;
+  bool stops(const Run& run) const;
   StepReport train_step(Run& run, Optimizer& optimizer, const ExampleSource& examples, double learning_rate);
   void evaluate(Run& run, const ExampleSource& evaluation);
   bool evaluates(const Run& run, const ExampleSource& evaluation) const;
@@ -137,7 +160,7 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
     check_best_metric(run, report);
     const bool last = run.step == run.total_steps;
     if (evaluates(run, evaluation)) evaluate(run, evaluation);
-    if (!last && options_.should_stop && options_.should_stop()) {
+    if (!last && stops(run)) {
       result.stopped = true;
       break;
     }
@@ -238,55 +261,86 @@ void Trainer<Base>::check_best_metric(const Run& run, const StepReport& report) 
   fail<ConfigError>("Trainer", "metric_for_best \"{}\": expected loss or one of [{}]", run.best->metric(), fmt::join(names, ", "));
 }
 
+/// Adds this rank's share of a batch.   @return the share.
+template <HookedTransformer Base>
+RaggedBatch Trainer<Base>::add_share(StepSums& sums, const std::vector<int64_t>& indices, const ExampleSource& examples) {
+  std::vector<int64_t> own = share_of(indices, *options_.communicator);
+  // A rank without examples has one look on, so that it knows what the others add up.
+  const bool counts = !own.empty();
+  if (!counts) own.push_back(indices.front());
+  std::vector<Example> chosen;
+  for (const int64_t index : own) {
+    for (Example& example : examples.sequences(index)) chosen.push_back(std::move(example));
+  }
+  RaggedBatch batch = detail::collate(chosen, model_.device());
+  const BatchLoss loss = objective_(model_, batch);
+  // Nothing is learnt from a batch where no position lies inside a prompt, or where none reaches the loss.
+  if (counts && loss.sum.requires_grad()) loss.sum.backward();
+  const auto add = [&](torch::Tensor& to, const torch::Tensor& part) {
+    const torch::Tensor value = counts ? part.detach() : torch::zeros_like(part);
+    to = to.defined() ? to + value : value;
+  };
+  add(sums.loss, loss.sum);
+  for (const auto& [name, part] : loss.metrics) add(sums.metrics[name], part);
+  if (batch.row_scales.defined()) {
+    const torch::Tensor in_use = batch.row_scales.ne(0).any(0);
+    sums.rows_in_use = sums.rows_in_use.defined() ? sums.rows_in_use | in_use : in_use;
+  }
+  sums.uses_all_rows |= !batch.row_scales.defined();
+  if (counts) sums.terms += loss.terms_in(batch), sums.tokens += batch.num_tokens();
+  return batch;
+}
+
+/// The sums of all ranks; their gradients too, from then on. See Note [Data-parallel steps].
+template <HookedTransformer Base>
+typename Trainer<Base>::StepTotals Trainer<Base>::total(Run& run, const Optimizer& optimizer, const StepSums& sums) const {
+  std::vector<double> values{sums.loss.template item<double>(), static_cast<double>(sums.terms), static_cast<double>(sums.tokens)};
+  for (const auto& [name, part] : sums.metrics) values.push_back(part.template item<double>());
+  if (options_.communicator->size() > 1) {
+    if (!sums.uses_all_rows) fail<ConfigError>("Trainer", "rows of subspaces cannot be chosen where several ranks train together");
+    values.push_back(options_.should_stop && options_.should_stop() ? 1.0 : 0.0);
+    all_reduce(*options_.communicator, optimizer.gradients(), values);
+    run.a_rank_stops = values.back() > 0.0;
+  }
+  StepTotals totals{values[0], values[1], static_cast<int64_t>(values[2]), {}};
+  size_t next = 3;
+  for (const auto& [name, part] : sums.metrics) totals.metrics[name] = values[next++];
+  return totals;
+}
+
+template <HookedTransformer Base>
+bool Trainer<Base>::stops(const Run& run) const {
+  return options_.communicator->size() > 1 ? run.a_rank_stops : options_.should_stop && options_.should_stop();
+}
+
 template <HookedTransformer Base>
 StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const ExampleSource& examples,
                                      double learning_rate) {
   const Clock::time_point begin = Clock::now();
   const int64_t epoch = run.sampler.state().epoch;
-  int64_t terms = 0, tokens = 0;
-  torch::Tensor sum, rows_in_use;
-  std::map<std::string, torch::Tensor> metric_sums;
-  bool uses_all_rows = false;
+  StepSums sums;
   RaggedBatch batch;
   optimizer.zero_grad();
-  for (int64_t i = 0; i < options_.accumulate && run.sampler.state().epoch == epoch; ++i) {
-    std::vector<Example> chosen;
-    for (const int64_t index : run.sampler.next()) {
-      for (Example& example : examples.sequences(index)) chosen.push_back(std::move(example));
-    }
-    batch = detail::collate(chosen, model_.device());
-    const BatchLoss loss = objective_(model_, batch);
-    // Nothing is learnt from a batch where no position lies inside a prompt, or where none reaches the loss.
-    if (loss.sum.requires_grad()) loss.sum.backward();
-    const auto add = [](torch::Tensor& to, const torch::Tensor& part) { to = to.defined() ? to + part.detach() : part.detach(); };
-    add(sum, loss.sum);
-    for (const auto& [name, part] : loss.metrics) add(metric_sums[name], part);
-    if (batch.row_scales.defined()) {
-      const torch::Tensor in_use = batch.row_scales.ne(0).any(0);
-      rows_in_use = rows_in_use.defined() ? rows_in_use | in_use : in_use;
-    }
-    uses_all_rows |= !batch.row_scales.defined();
-    terms += loss.terms_in(batch);
-    tokens += batch.num_tokens();
-  }
-  const auto count = static_cast<double>(terms);
-  const double loss = sum.item<double>() / count;
+  for (int64_t i = 0; i < options_.accumulate && run.sampler.state().epoch == epoch; ++i) batch = add_share(sums, run.sampler.next(), examples);
+  const torch::Tensor rows_in_use = sums.uses_all_rows ? torch::Tensor() : sums.rows_in_use;
+  const StepTotals totals = total(run, optimizer, sums);
+  const double loss = totals.loss / totals.terms;
   if (!std::isfinite(loss)) fail_not_finite(batch, run.step + 1, loss, 0.0);
   optimizer.set_learning_rate(learning_rate);
-  const double norm = optimizer.step(count, uses_all_rows ? torch::Tensor() : rows_in_use);
+  const double norm = optimizer.step(totals.terms, rows_in_use);
   if (!std::isfinite(norm)) fail_not_finite(batch, run.step + 1, loss, norm);
 
   ++run.step;
-  run.tokens += tokens;
+  run.tokens += totals.tokens;
   run.losses.push_back(loss);
   if (std::ssize(run.losses) > run.steps_per_epoch) run.losses.pop_front();
   std::map<std::string, double> metrics;
-  for (const auto& [name, part] : metric_sums) metrics[name] = part.template item<double>() / count;
+  for (const auto& [name, part] : totals.metrics) metrics[name] = part / totals.terms;
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return {.step = run.step, .total_steps = run.total_steps,
           .epoch = static_cast<double>(run.step) / static_cast<double>(run.steps_per_epoch), .loss = loss,
           .learning_rate = learning_rate, .gradient_norm = norm,
-          .tokens_per_second = static_cast<double>(tokens) / seconds, .seconds = run.elapsed(), .metrics = std::move(metrics)};
+          .tokens_per_second = static_cast<double>(totals.tokens) / seconds, .seconds = run.elapsed(), .metrics = std::move(metrics)};
 }
 
 template <HookedTransformer Base>
@@ -315,7 +369,7 @@ nlohmann::json Trainer<Base>::fingerprint(int64_t num_examples) const {
 
 template <HookedTransformer Base>
 void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const {
-  if (options_.checkpoint.empty()) return;
+  if (options_.checkpoint.empty() || !options_.communicator->is_first()) return;
   TrainingState state;
   capture(state, model_.trainable(), model_.device());
   state.tensors.merge(optimizer.state());

@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "reft/data/mixture.hpp"
+#include "reft/train/communicator.hpp"
 #include "reft/train/schedule.hpp"
 
 namespace reft {
@@ -15,7 +17,7 @@ namespace reft {
 struct TrainerOptions {
   int64_t epochs = 3;
   std::optional<int64_t> max_steps = {};  ///< optimizer steps at most; 0 trains nothing
-  int64_t batch_size = 8;                 ///< sequences of one forward
+  int64_t batch_size = 8;                 ///< sequences of one forward, over all ranks
   int64_t accumulate = 1;                 ///< forwards of one optimizer step
   double learning_rate = 9e-4;
   ScheduleKind schedule = ScheduleKind::linear;
@@ -34,6 +36,7 @@ struct TrainerOptions {
   int64_t keep_checkpoints = 1;           ///< so many of the last; older ones stand beside `checkpoint`, with their step
   bool resume = false;                    ///< go on from `checkpoint` if it is there
   std::function<bool()> should_stop = {}; ///< asked after every step
+  std::shared_ptr<Communicator> communicator = {};  ///< of the processes that share the batches; none = this one alone
 };
 
 struct TrainingResult {

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <torch/types.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "reft/train/communicator.hpp"
+
+namespace reft {
+
+// Note [Data-parallel steps]
+// Every rank holds the whole model and computes its share of each batch. Losses and gradients are sums that are divided once,
+// by the terms of the whole step, so that adding them up over ranks gives what one process would have computed. All that
+// a step adds up goes in one message, in float64: the sum is then that of one process to its last float32 bit but one.
+
+/// The examples of a batch that a rank computes: every size-th.
+inline std::vector<int64_t> share_of(const std::vector<int64_t>& batch, const Communicator& communicator) {
+  std::vector<int64_t> own;
+  for (int64_t i = communicator.rank(); i < static_cast<int64_t>(batch.size()); i += communicator.size()) own.push_back(batch[i]);
+  return own;
+}
+
+/// Replaces gradients and sums by theirs over all ranks.
+/// @param gradients  1-D, of one device; written in place.   @param sums  equally many on all ranks.
+inline void all_reduce(Communicator& communicator, const std::vector<torch::Tensor>& gradients, std::vector<double>& sums) {
+  torch::NoGradGuard no_grad;
+  const auto wide = torch::TensorOptions(torch::kFloat64);
+  std::vector<torch::Tensor> parts{torch::tensor(sums, wide)};
+  for (const torch::Tensor& gradient : gradients) parts.push_back(gradient.to(wide.device(torch::kCPU)));
+  torch::Tensor message = torch::cat(parts);
+  communicator.all_reduce_sum(message);
+  int64_t first = static_cast<int64_t>(sums.size());
+  for (int64_t i = 0; i < first; ++i) sums[i] = message.const_data_ptr<double>()[i];
+  for (const torch::Tensor& gradient : gradients) {
+    torch::Tensor(gradient).copy_(message.narrow(0, first, gradient.numel()));
+    first += gradient.numel();
+  }
+}
+
+}  // namespace reft
