@@ -11,6 +11,7 @@
 #include "support/interventions.hpp"
 #include "support/model_path.hpp"
 #include "support/program.hpp"
+#include "support/ranks.hpp"
 #include "support/samples.hpp"
 #include "support/text_data.hpp"
 #include "support/training.hpp"
@@ -28,7 +29,7 @@ struct Settings {
   std::string model, eval_data, eval_generation, data_cache, prompt_template = "alpaca", trunk_cache = "auto";
   std::vector<std::string> data;
   std::vector<double> data_weights;
-  int64_t max_length = 0, max_examples = 0, eval_max_new_tokens = 64;
+  int64_t max_length = 0, max_examples = 0, eval_max_new_tokens = 64, rank_timeout = 300;
   double eval_fraction = 0.0;
   bool stream = false;
   reft::program::TrainingFlags training;
@@ -48,6 +49,8 @@ void add_flags(CLI::App& app, Settings& settings) {
   const auto option = [&](const char* name, auto& value, const char* help, const char* group) {
     return app.add_option(name, value, help)->capture_default_str()->group(group);
   };
+  option("--rank-timeout", settings.rank_timeout, "under mpirun, where the processes share each batch: seconds the others may take to answer", "Machine")
+      ->check(CLI::PositiveNumber);
   option("--eval-data", settings.eval_data, "evaluation examples, like --data", "Data");
   option("--eval-fraction", settings.eval_fraction, "share of the data held out for evaluation", "Data")->check(CLI::Range(0.0, 0.99));
   app.add_option("--data-weights", settings.data_weights, "how often each --data is drawn from, as 2,1 (default: all examples alike)")
@@ -204,7 +207,8 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
   const bool embedded = settings.is_embedded();
   common.apply();
   if (settings.training.deterministic) reft::program::use_deterministic_operations();
-  settings.training.check_output();
+  const std::shared_ptr<reft::Communicator> communicator = reft::program::make_communicator(settings.rank_timeout);
+  if (communicator->is_first()) settings.training.check_output();
   if (embedded) apply_embedded_recipe(app, settings);
   reft::program::take_template(app, settings.interventions.init_adapter(), settings.prompt_template);
   if (settings.model.empty()) settings.model = (kExamples / "tiny_model").string();
@@ -221,19 +225,20 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
 
   std::vector<Question> questions;
   std::vector<std::string> before;
-  if (embedded) {
+  if (const bool asks = communicator->is_first(); asks && embedded) {
     questions = reft::program::questions_of(reft::read_examples(kExamples / "data/instructions_heldout.json"), reft::PromptTemplate::alpaca, SIZE_MAX);
-  } else if (!settings.training.report.empty() && tokenizer) {
+  } else if (asks && !settings.training.report.empty() && tokenizer) {
     questions = data.samples;
   }
   const int64_t answer_length = embedded ? 32 : 64;
   if (!questions.empty()) before = reft::program::answers(model, *tokenizer, questions, answer_length);
   settings.interventions.attach(model);
-  if (!settings.stream) warn_of_dropped_positions(model, *data.train);
-  if (!common.quiet) fmt::print(stderr, "{}\n", model.trainable_summary());
+  if (!settings.stream && communicator->is_first()) warn_of_dropped_positions(model, *data.train);
+  if (!common.quiet && communicator->is_first()) fmt::print(stderr, "{}\n", model.trainable_summary());
 
   reft::TrainerOptions options = settings.training.trainer_options(common);
   options.mixture = data.mixture;
+  options.communicator = communicator;
   reft::TrunkCache trunk(model);
   const bool caches = settings.trunk_cache == "auto" && options.epochs > 1 && 4 * trunk.num_blocks() >= model.base()->num_layers();
   reft::Trainer<reft::CausalLM> trainer(model, options, caches ? trunk.objective() : &reft::language_modelling_loss<reft::CausalLM>);
@@ -244,9 +249,10 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
                        reft::generation_metric(*data.evaluation, decode, scorer, {settings.eval_max_new_tokens, options.batch_size}));
   }
   const std::string subtitle = fmt::format("ReFT on {}, trained on {}", settings.model, fmt::join(settings.data, ", "));
-  reft::program::TrainingRun training(settings.training, common, reft::program::report_content(app, settings.training, model, subtitle));
+  reft::program::TrainingRun training(settings.training, common, reft::program::report_content(app, settings.training, model, subtitle), *communicator);
   const auto result = training.fit(trainer, model, *data.train, *data.evaluation, {settings.model, settings.prompt_template});
   if (!result) return training.exit_code();
+  if (!communicator->is_first()) return 0;
 
   nlohmann::ordered_json summary = reft::program::result_json(*result, model);
   if (!questions.empty()) {

@@ -148,8 +148,9 @@ ReportContent report_content(const CLI::App& app, const TrainingFlags& flags, co
 /// A run as the flags ask for it: its observers, the output folder, ctrl-C, the adapter at the end.
 class TrainingRun {
  public:
-  TrainingRun(const TrainingFlags& flags, const Common& common, ReportContent content)
-      : flags_(flags), quiet_(common.quiet), report_(flags.report, std::move(content)) {}
+  /// @param communicator  only its first rank writes and says something.
+  TrainingRun(const TrainingFlags& flags, const Common& common, ReportContent content, const Communicator& communicator = SingleProcess())
+      : flags_(flags), quiet_(common.quiet), is_first_(communicator.is_first()), report_(flags.report, std::move(content)) {}
 
   HtmlReport& report() { return report_; }
 
@@ -158,19 +159,18 @@ class TrainingRun {
   template <class Base>
   std::optional<TrainingResult> fit(Trainer<Base>& trainer, ReftModel<Base>& model, const ExampleSource& examples,
                                     const ExampleSource& evaluation, const AdapterInfo& info) {
-    flags_.create_output();
+    if (is_first_) flags_.create_output();
     stop_on_signals(true);
-    if (!flags_.metrics.empty()) trainer.add(metrics_.emplace(flags_.metrics));
-    if (!flags_.tensorboard.empty()) trainer.add(tensorboard_.emplace(flags_.tensorboard));
-    if (!flags_.report.empty()) trainer.add(report_);
-    if (!quiet_) trainer.add(progress_);
+    if (is_first_) observe(trainer);
     const TrainingResult result = trainer.fit(examples, evaluation);
     if (result.stopped) {
-      fmt::print(stderr, "\nstopped after step {}; the checkpoint is in {}; --resume goes on from it\n", result.steps, flags_.output);
+      if (is_first_) fmt::print(stderr, "\nstopped after step {}; the checkpoint is in {}; --resume goes on from it\n", result.steps, flags_.output);
       return std::nullopt;
     }
-    save_adapter(model, flags_.output, info, /*overwrite=*/true);
-    remove_checkpoints(std::filesystem::path(flags_.output) / "checkpoint.safetensors");
+    if (is_first_) {
+      save_adapter(model, flags_.output, info, /*overwrite=*/true);
+      remove_checkpoints(std::filesystem::path(flags_.output) / "checkpoint.safetensors");
+    }
     stop_on_signals(false);
     return result;
   }
@@ -189,8 +189,16 @@ class TrainingRun {
   }
 
  private:
+  template <class Base>
+  void observe(Trainer<Base>& trainer) {
+    if (!flags_.metrics.empty()) trainer.add(metrics_.emplace(flags_.metrics));
+    if (!flags_.tensorboard.empty()) trainer.add(tensorboard_.emplace(flags_.tensorboard));
+    if (!flags_.report.empty()) trainer.add(report_);
+    if (!quiet_) trainer.add(progress_);
+  }
+
   const TrainingFlags& flags_;
-  bool quiet_;
+  bool quiet_, is_first_;
   HtmlReport report_;
   Progress progress_{std::cerr, isatty(STDERR_FILENO) != 0};
   std::optional<MetricsFile> metrics_;
