@@ -53,6 +53,20 @@ expect_error() {
   [ ! -s "$work/out" ] || { cat "$work/out" >&2; fail "something was printed on stdout: $*"; }
 }
 
+# at_least A B: of two numbers, A >= B.
+at_least() { python3 -c 'import sys; sys.exit(not float(sys.argv[1]) >= float(sys.argv[2]))' "$1" "$2"; }
+
+# picture FILE TEXT...: well-formed XML with these texts.
+picture() {
+  python3 - "$@" <<'PY' || fail "$1 is not the picture that was promised"
+import sys
+import xml.etree.ElementTree as tree
+texts = [e.text for e in tree.parse(sys.argv[1]).iter("{http://www.w3.org/2000/svg}text")]
+missing = [text for text in sys.argv[2:] if text not in texts]
+assert not missing, (missing, texts)
+PY
+}
+
 # peer_venv NAME CHECK PACKAGE...: prints a Python in which CHECK runs, made once per build folder with those packages, and
 # those of $no_deps without what they ask for; skips where pip cannot. LibTorch from a Python's own packages is used again
 # instead of being installed a second time. Versions are the peers' own, or the two would not be comparable.
