@@ -7,6 +7,8 @@ base/            a random Llama of width 24 with two layers
 <form>/          pyreft's own save of each of its six classes at both layers, one module for f2 and one for l2;
                  R has been moved away from its start, as training does
 <form>_trainer/  what pyreft's trainer leaves: no config.json, an empty pytorch_model.bin
+classifier/      the head of a Llama of the same shape with three classes: pytorch_model.bin as pyreft's trainer saves it,
+                 and the same values in expected.safetensors
 expected.safetensors   per form `<form>/logits` (T, V) and the evaluated `<form>/<key>/R` (r, D), W, b, c
 versions.json    what wrote it
 """
@@ -78,6 +80,22 @@ def tensors(intervention):
     return {name: tensor.detach().float().contiguous().clone() for name, tensor in found.items()}
 
 
+def save_classifier(config, output):
+    """Only the head's file is kept; the interventions beside it are as elsewhere."""
+    torch.manual_seed(13)
+    shape = {key: value for key, value in config.to_dict().items() if key not in ("id2label", "label2id")}
+    base = transformers.LlamaForSequenceClassification(transformers.LlamaConfig(**shape, num_labels=3))
+    reft = make_reft(base, LoreftIntervention, config.hidden_size)
+    reft.model.score.weight.requires_grad_(True)
+    folder = os.path.join(output, "classifier")
+    with contextlib.redirect_stdout(io.StringIO()):
+        reft.save_intervention(folder, include_model=True)
+    for name in os.listdir(folder):
+        if name != "pytorch_model.bin":
+            os.remove(os.path.join(folder, name))
+    save_file({"score.weight": reft.model.score.weight.detach().clone()}, os.path.join(folder, "expected.safetensors"))
+
+
 def main():
     output = sys.argv[1] if len(sys.argv) > 1 else os.path.join(os.path.dirname(os.path.abspath(__file__)), "pyreft")
     shutil.rmtree(output, ignore_errors=True)
@@ -102,6 +120,7 @@ def main():
         if name == "loreft":
             with contextlib.redirect_stdout(io.StringIO()):
                 reft.save_intervention(folder + "_trainer", include_model=True)
+    save_classifier(base.config, output)
     save_file(expected, os.path.join(output, "expected.safetensors"))
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "pyreft": "0.1.0", "pyvene": "0.1.8",
                 "rank": RANK, "positions": POSITIONS, "tokens": TOKENS}

@@ -35,6 +35,11 @@ done
 expect_code 0 "old names" "$convert" "$work/old" "$work/new" --to pyreft
 [ "$(cd "$work/new" && ls)" = "$(cd "$golden/loreft" && ls)" ] || fail "old names do not become new ones"
 
+# A trained head goes along.
+cp -r "$golden/loreft" "$work/head"
+cp "$golden/classifier/pytorch_model.bin" "$work/head"
+expect_code 0 "a trained head" "$convert" "$work/head" "$work/head.pyreft" --to pyreft
+
 # Refusals; nothing is written.
 expect_error 2 "either --to with an output folder, or --dump" "$convert" "$golden/loreft"
 expect_error 2 "--to" "$convert" "$golden/loreft" --to pyreft
@@ -53,7 +58,28 @@ head -c 700 "$golden/loreft_trainer/intkey_layer_0_comp_block_output_unit_pos_nu
   >"$work/new/intkey_layer_0_comp_block_output_unit_pos_nunit_1#0.bin"
 expect_error 1 "it is truncated" "$convert" "$work/new" --dump "$work/y"
 
-need "$shared/peers/pyreft_ref.py"
+# An adapter that pyreft published: each layer has one intervention for the first positions and one for the last.
+published=$shared/assets/reft_checkpoints/llama32_1b_l8_l15_r2
+need "$published" "$shared/peers/pyreft_ref.py"
+mkdir "$work/llama32_1b"
+python3 - "$golden/base/config.json" "$work/llama32_1b/config.json" <<'PY'
+import json, sys
+config = json.load(open(sys.argv[1]))
+config.update(num_hidden_layers=16, hidden_size=2048, intermediate_size=8192, num_attention_heads=32, num_key_value_heads=8, head_dim=64)
+json.dump(config, open(sys.argv[2], "w"))
+PY
+expect_code 0 "a published adapter" "$convert" "$published" "$work/published" --to reft --positions f1+l1 --base "$work/llama32_1b"
+python3 - "$work/published/adapter_config.json" <<'PY' || fail "the published adapter's groups are lost"
+import json, sys
+rows = json.load(open(sys.argv[1]))["interventions"]
+found = [(row["sites"], row["positions"], row["position_expression"], row["tie"]) for row in rows]
+assert found == [([f"layers.{layer}.block_output"], part, "f1+l1", "group") for layer in (8, 15) for part in ("f1", "l1")], found
+PY
+# And the values of each number stay its own.
+expect_code 0 "its dump" "$convert" "$work/published" --dump "$work/published.safetensors"
+expect_code 0 "pyreft's dump" "$convert" "$published" --dump "$work/published.own.safetensors"
+cmp "$work/published.safetensors" "$work/published.own.safetensors" || fail "the published adapter's numbers are mixed up"
+
 python=$(pyreft_python) || { [ -s "$work/no-peers" ] && skip "no pyreft: $(cat "$work/no-peers")"; fail "no peers"; }
 "$python" "$here/convert_peer.py" "$work" "$golden" "${forms[@]}" || fail "pyreft says something else"
 
