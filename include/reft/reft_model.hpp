@@ -75,16 +75,21 @@ class ReftModel {
   }
 
   /// Attaches one intervention at one or more sites, which then share it.
-  /// @throws ConfigError if a site's width is not the intervention's.
-  void attach(Attachment attachment) {
-    for (const Site& site : attachment.sites) {
-      if (const int64_t width = base_->width(site); width != attachment.intervention->hidden_size()) {
-        fail<ConfigError>("attach", "{}: the site is {} wide, the intervention {}", to_string(site), width,
-                          attachment.intervention->hidden_size());
+  /// @throws ConfigError if a site's width is not the intervention's, or for overlapping positions.
+  void attach(Attachment attachment) { attach(std::vector<Attachment>{std::move(attachment)}); }
+
+  /// Attaches all of them, or none.   @throws ConfigError as for one.
+  void attach(std::vector<Attachment> attachments) {
+    for (const Attachment& attachment : attachments) {
+      for (const Site& site : attachment.sites) {
+        if (const int64_t width = base_->width(site); width != attachment.intervention->hidden_size()) {
+          fail<ConfigError>("attach", "{}: the site is {} wide, the intervention {}", to_string(site), width,
+                            attachment.intervention->hidden_size());
+        }
       }
+      attachment.intervention->to(device());
     }
-    attachment.intervention->to(device());
-    interventions_->add(std::move(attachment));
+    interventions_->add(std::move(attachments));
   }
 
   /// Trains the base's head too, in float32; whoever shares the base sees it change. The head stays part of the base.
@@ -200,9 +205,7 @@ class ReftModel {
       parts.push_back({make(width), {site}, part, where.phase, where.position_rule, positions.text(), where.tie,
                        where.token_ids});
     }
-    // All before the first is added: a refusal leaves the model as it was.
-    for (const Attachment& part : parts) interventions_->check(part);
-    for (Attachment& part : parts) attach(std::move(part));
+    attach(std::move(parts));
   }
 
   Base base_;

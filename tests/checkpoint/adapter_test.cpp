@@ -88,6 +88,22 @@ TEST_CASE("saving overwrites only when asked, and leaves other files alone") {
   CHECK(reft::test::read_text(folder / "notes.txt") == "mine");
 }
 
+TEST_CASE("an adapter that overlaps an edit of the model, or itself, is refused and nothing of it is attached") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  Model model(base), target(base);
+  for (const int layer : {0, 1}) model.attach<reft::LoReFT>({.layer = layer, .positions = "f2"}, {.rank = 2});
+  reft::save_adapter(model, folder / "adapter");
+  target.attach<reft::LoReFT>({.layer = 1, .positions = "f1"}, {.rank = 2});
+  CHECK_THROWS_AS(reft::load_adapter(target, folder / "adapter"), reft::ConfigError);
+  CHECK(target.interventions().attachments().size() == 1);
+  CHECK(target.interventions().interventions().size() == 1);
+  edit(folder / "adapter" / reft::kAdapterConfigName, "layers.1.block_output", "layers.0.block_output");
+  Model empty(base);
+  CHECK_THROWS_AS(reft::load_adapter(empty, folder / "adapter"), reft::ConfigError);
+  CHECK(empty.interventions().empty());
+}
+
 TEST_CASE("damaged, mismatched and foreign adapters are refused, and the model stays as it was") {
   const reft::CausalLM base = reft::test::tiny_model();
   const reft::test::TemporaryFolder folder;

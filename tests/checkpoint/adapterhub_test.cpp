@@ -96,6 +96,10 @@ TEST_CASE("what the package has no place for is refused or said") {
   CHECK(contains(refusal(uneven), "differ in positions"));
   CHECK_FALSE(std::filesystem::exists(folder / "x"));
   CHECK(reft::lost_in_adapterhub(model_with("direft", "f1", reft::Tie::all).interventions().attachments()).size() == 2);
+  const Model both = model_with("loreft", "f2+l1", reft::Tie::all, {{"dropout", 0.1}, {"dropout_on", "edit"}});
+  const std::string lost = fmt::format("{}", fmt::join(reft::lost_in_adapterhub(both.interventions().attachments()), "\n"));
+  CHECK(contains(lost, "position rule paper"));
+  CHECK(contains(lost, "dropout on the edit"));
 }
 
 TEST_CASE("folders of the package that cannot be read are refused, and the model stays as it was") {

@@ -1,5 +1,6 @@
 #include "reft/checkpoint/control_vector.hpp"
 
+#include "reft/intervention/activation_addition.hpp"
 #include "reft/intervention/loreft.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -41,6 +42,13 @@ TEST_CASE("a lobireft becomes a control vector and comes back as the same edit")
   CHECK(loaded.interventions().attachments().front().phase == reft::Phase::every);
   // The prompt has 4 tokens of 6, and a lobireft of positions "all" edits the prompt alone in a plain forward.
   CHECK(relative_distance(logits(loaded), logits(model)) < 1e-5);
+}
+
+TEST_CASE("an added vector becomes a control vector, with its strength") {
+  const torch::Tensor v = torch::arange(32, torch::kFloat32);
+  Model model(reft::test::tiny_model());
+  model.attach<reft::ActivationAddition>({.layer = 1, .positions = "all", .phase = reft::Phase::every}, {.vector = v, .alpha = -0.5});
+  CHECK(reft::as_control_vectors(model.interventions().attachments()).at(1).equal(-0.5 * v));
 }
 
 TEST_CASE("what is no control vector is refused, and what one cannot hold is said") {

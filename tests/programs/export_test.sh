@@ -45,7 +45,7 @@ expect_code 0 "their control vectors" "$convert" "$work/theirs.gguf" "$work/vect
 expect_code 0 "the dump of those" "$convert" "$work/vectors.own" --dump "$work/vectors.dump.safetensors"
 "$python" "$peer" gguf-equal "$work/theirs.gguf" "$work/vectors.dump.safetensors" || fail "control vectors are read as something else"
 expect_error 1 "the file exists" "$convert" "$work/lobireft.own" "$work/v.gguf" --to gguf --base "$base"
-expect_error 1 "expected lobireft at the block_output of layers from 1 on" "$convert" "$work/loreft.own" "$work/y.gguf" --to gguf --base "$base"
+expect_error 1 "expected lobireft or activation_addition at the block_output of layers from 1 on" "$convert" "$work/loreft.own" "$work/y.gguf" --to gguf --base "$base"
 expect_error 1 "give --base" "$convert" "$work/loreft.own" "$work/x" --to adapterhub
 
 expect_code 0 "for EasySteer" "$convert" "$work/loreft.own" "$work/steer" --to easysteer

@@ -196,8 +196,8 @@ inline std::map<std::string, torch::Tensor> read_adapter_head(const SafetensorsF
 
 /// Attaches the interventions of a folder that `save_adapter` wrote, and fills the base's head if one was saved with them.
 /// @return what the adapter remembers of its base.
-/// @throws CheckpointError for missing, damaged or mismatched files, or an adapter of another base. The model is then
-///   as it was.
+/// @throws CheckpointError for missing, damaged or mismatched files, or an adapter of another base; ConfigError where its
+///   positions overlap those of an edit the model has. The model is then as it was.
 template <class Base>
 AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& folder) {
   const AdapterConfig config = read_adapter_config(folder);
@@ -243,7 +243,7 @@ AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& fo
   for (const auto& [name, view] : file.tensors()) {
     if (!used.contains(name)) detail::refuse_adapter("tensor {} belongs to none of its {} interventions", name, config.interventions.size());
   }
-  for (Attachment& attachment : attachments) model.attach(std::move(attachment));
+  model.attach(std::move(attachments));
   if (!head.empty()) fill_head(model.base(), head);
   AdapterInfo info = config.info;
   info.has_head = !head.empty();

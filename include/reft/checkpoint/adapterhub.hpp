@@ -146,7 +146,7 @@ inline bool is_adapterhub_folder(const std::filesystem::path& folder) { return d
 /// Attaches the interventions of such a folder at the layers' outputs.
 /// @param type  noreft or direft, which the folder does not tell apart; without one a folder without orthogonality is refused.
 /// @throws CheckpointError for damaged files, or a layer or width the base does not have; ConfigError where the type is
-///   wanted or contradicts the folder. The model is then as it was.
+///   wanted or contradicts the folder, or positions overlap those of an edit the model has. The model is then as it was.
 template <class Base>
 void load_adapterhub(ReftModel<Base>& model, const std::filesystem::path& folder, std::string type = "") {
   const auto json = detail::adapterhub_config(folder);
@@ -179,8 +179,7 @@ void load_adapterhub(ReftModel<Base>& model, const std::filesystem::path& folder
     }
   }
   if (attachments.empty()) detail::refuse_adapterhub(folder, "it holds no tensor");
-  for (const Attachment& attachment : attachments) model.interventions().check(attachment);
-  for (Attachment& attachment : attachments) model.attach(std::move(attachment));
+  model.attach(std::move(attachments));
 }
 
 namespace detail {
@@ -240,6 +239,12 @@ inline std::vector<std::string> lost_in_adapterhub(const std::vector<Attachment>
   const Attachment& first = attachments.front();
   if (std::any_of(attachments.begin(), attachments.end(), [](const Attachment& a) { return !a.token_ids.empty(); })) lost.push_back("token ids");
   if (first.phase != Phase::prompt) lost.push_back(fmt::format("phase {}", to_string(first.phase)));
+  if (Positions::parse(first.expression).terms().size() > 1) {
+    lost.push_back(fmt::format("position rule {}: in a prompt shorter than prefix and suffix together the package's suffix overwrites its prefix",
+                               to_string(first.position_rule)));
+  }
+  const nlohmann::json options = first.intervention->options();
+  if (options.value("dropout", 0.0) > 0 && options["dropout_on"] == "edit") lost.push_back("dropout on the edit: the package drops the whole new state");
   if (first.intervention->type() == "direft") lost.push_back("direft: the package's own load_adapter reads it as noreft, unless an adapter \"reft\" with DiReftConfig was added before");
   return lost;
 }

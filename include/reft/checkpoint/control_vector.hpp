@@ -15,7 +15,8 @@ namespace reft {
 // Note [Control vectors]
 // llama.cpp adds one vector to the output of each layer, at all positions, in prompt and answer alike:
 //   h' = h + v_l,   tensor "direction.<l>" (D) float32,   l in 1..L−1 (it has none for layer 0)
-// That is what a lobireft of rank one or more does, v = Rᵀb, and a vector read is the lobireft with R = v/|v|, b = |v|.
+// That is what a lobireft of rank one or more does, v = Rᵀb, and activation_addition, v = α times its vector. A vector read
+// is the lobireft with R = v/|v|, b = |v|.
 // Ref: llama.cpp common_control_vector_load, llama_adapter_cvec.
 
 /// Attachments as control vectors.   @return (D) float32 by layer.
@@ -24,11 +25,15 @@ inline std::map<int, torch::Tensor> as_control_vectors(const std::vector<Attachm
   std::map<int, torch::Tensor> vectors;
   for (const Attachment& attachment : attachments) {
     const auto refuse = [&](const std::string& what) {
-      fail<ConfigError>("write_control_vectors", "expected lobireft at the block_output of layers from 1 on, one each, got {}", what);
+      fail<ConfigError>("write_control_vectors", "expected lobireft or activation_addition at the block_output of layers from 1 on, one each, got {}",
+                        what);
     };
-    if (attachment.intervention->type() != "lobireft") refuse(std::string(attachment.intervention->type()));
+    const std::string_view type = attachment.intervention->type();
+    if (type != "lobireft" && type != "activation_addition") refuse(std::string(type));
     const auto state = attachment.intervention->state();
-    const torch::Tensor v = state.at("b").matmul(state.at("R")).to(torch::kFloat32).contiguous();
+    const torch::Tensor added = type == "lobireft" ? state.at("b").matmul(state.at("R"))
+                                                   : state.at("vector") * attachment.intervention->options()["alpha"].get<double>();
+    const torch::Tensor v = added.to(torch::kCPU, torch::kFloat32).contiguous();
     for (const Site& site : attachment.sites) {
       if (site.component != Component::block_output || *site.layer < 1) refuse(to_string(site));
       if (!vectors.emplace(*site.layer, v).second) refuse("two at " + to_string(site));
@@ -78,7 +83,8 @@ inline std::map<int, torch::Tensor> read_control_vectors(const std::filesystem::
 }
 
 /// Attaches the vectors of a file, at all positions in every phase.
-/// @throws CheckpointError for a damaged file, a layer or width the base does not have, or a zero vector.
+/// @throws CheckpointError for a damaged file, a layer or width the base does not have, or a zero vector; ConfigError where
+///   an edit of the model is at the output of one of the layers. The model is then as it was.
 template <class Base>
 void load_control_vectors(ReftModel<Base>& model, const std::filesystem::path& path) {
   std::vector<Attachment> attachments;
@@ -96,8 +102,7 @@ void load_control_vectors(ReftModel<Base>& model, const std::filesystem::path& p
     intervention->load_state({{"R", (v / length).unsqueeze(0)}, {"b", length.unsqueeze(0)}});
     attachments.push_back({intervention, {site}, Positions::parse("all"), Phase::every});
   }
-  for (const Attachment& attachment : attachments) model.interventions().check(attachment);
-  for (Attachment& attachment : attachments) model.attach(std::move(attachment));
+  model.attach(std::move(attachments));
 }
 
 }  // namespace reft

@@ -37,8 +37,9 @@ inline std::vector<Attachment> attach_pyreft_site(const std::filesystem::path& f
 
 /// Attaches the interventions of a pyreft folder, acting on the prompt as pyreft's scripts have them, and fills the base's
 /// head if one was trained with them.   @return whether one was; pyreft remembers nothing else of the base.
-/// @throws ConfigError without positions, or where they do not fit the number of interventions of a site; CheckpointError
-///   as `read_pyreft`, or for a layer, width or head the base does not have. The model is then as it was.
+/// @throws ConfigError without positions, where they do not fit the number of interventions of a site, or where they
+///   overlap those of an edit the model has; CheckpointError as `read_pyreft`, or for a layer, width or head the base does
+///   not have. The model is then as it was.
 template <class Base>
 AdapterInfo load_pyreft(ReftModel<Base>& model, const std::filesystem::path& folder, const PyreftOptions& options) {
   if (options.positions.empty()) {
@@ -60,13 +61,10 @@ AdapterInfo load_pyreft(ReftModel<Base>& model, const std::filesystem::path& fol
     std::sort(here.begin(), here.end(), [](const auto& a, const auto& b) { return a.key.index < b.key.index; });
     for (Attachment& attachment : detail::attach_pyreft_site(folder, here, options)) attachments.push_back(std::move(attachment));
   }
-  for (const Attachment& attachment : attachments) model.interventions().check(attachment);
   const auto head = read_pyreft_head(folder);
-  if (!head.empty()) {
-    check_head(model.base(), head, folder);
-    fill_head(model.base(), head);
-  }
-  for (Attachment& attachment : attachments) model.attach(std::move(attachment));
+  if (!head.empty()) check_head(model.base(), head, folder);
+  model.attach(std::move(attachments));
+  if (!head.empty()) fill_head(model.base(), head);
   return {.has_head = !head.empty()};
 }
 

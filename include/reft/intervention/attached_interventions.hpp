@@ -35,16 +35,24 @@ class AttachedInterventions : public torch::nn::Module {
 
   /// @throws ConfigError if at one of its sites the positions certainly overlap those of another attachment.
   void check(const Attachment& attachment) const {
-    for (const Site& site : attachment.sites) check_disjoint(site, attachment);
+    for (const Attachment& other : attachments_) check_disjoint(other, attachment);
   }
 
-  /// @throws ConfigError as `check`.
-  void add(Attachment attachment) {
-    check(attachment);
-    const bool known = std::any_of(attachments_.begin(), attachments_.end(),
-                                   [&](const Attachment& other) { return other.intervention == attachment.intervention; });
-    if (!known) register_module("intervention" + std::to_string(children().size()), attachment.intervention);
-    attachments_.push_back(std::move(attachment));
+  void add(Attachment attachment) { add(std::vector<Attachment>{std::move(attachment)}); }
+
+  /// All of them, or none.
+  /// @throws ConfigError as `check`, for overlaps among them too.
+  void add(std::vector<Attachment> added) {
+    for (size_t i = 0; i < added.size(); ++i) {
+      check(added[i]);
+      for (size_t j = 0; j < i; ++j) check_disjoint(added[j], added[i]);
+    }
+    for (Attachment& attachment : added) {
+      const bool known = std::any_of(attachments_.begin(), attachments_.end(),
+                                     [&](const Attachment& other) { return other.intervention == attachment.intervention; });
+      if (!known) register_module("intervention" + std::to_string(children().size()), attachment.intervention);
+      attachments_.push_back(std::move(attachment));
+    }
   }
 
   /// Distinct interventions, in order of attachment.
@@ -198,10 +206,10 @@ class AttachedInterventions : public torch::nn::Module {
 
   using Attachments = std::vector<const Attachment*>;  // of one site
 
-  void check_disjoint(const Site& site, const Attachment& added) const {
-    for (const Attachment& other : attachments_) {
-      const bool here = std::find(other.sites.begin(), other.sites.end(), site) != other.sites.end();
-      if (!here || !other.phase.overlaps(added.phase) || other.wants_other_tokens(added)) continue;
+  static void check_disjoint(const Attachment& other, const Attachment& added) {
+    if (!other.phase.overlaps(added.phase) || other.wants_other_tokens(added)) return;
+    for (const Site& site : added.sites) {
+      if (std::find(other.sites.begin(), other.sites.end(), site) == other.sites.end()) continue;
       try {
         Positions::parse(other.positions.text() + "+" + added.positions.text());
       } catch (const ConfigError&) {
