@@ -1,6 +1,7 @@
 #include "reft/checkpoint/pyreft.hpp"
 
 #include "reft/checkpoint/any_adapter.hpp"
+#include "reft/checkpoint/easysteer.hpp"
 #include "reft/checkpoint/pyreft_writer.hpp"
 #include "reft/intervention/loreft.hpp"
 #include "reft/model/loading.hpp"
@@ -211,10 +212,25 @@ TEST_CASE("without a config.json, classes of equal tensors must be told apart") 
     CHECK((refusal(adapter) == "no error") == told);
     CHECK(reft::read_pyreft(adapter, {.type = form}).front().intervention->type() == form);
   }
-  CHECK(contains(refusal(folder / "consreft"), "its tensors do not tell consreft from lobireft; say which"));
-  CHECK(contains(refusal(folder / "loreft", {.type = "noreft"}), "tensor proj_layer.weight is missing"));
-  CHECK(contains(refusal(kGolden / "loreft", {.type = "noreft"}), "is a loreft, not a noreft"));
+  CHECK(contains(refusal(folder / "consreft"), "its tensors do not tell consreft from lobireft; say which, as in --intervention consreft"));
+  CHECK(contains(refusal(folder / "consreft", {.type = "direft"}), "tensor proj_layer.weight is missing"));
+  CHECK(contains(refusal(folder / "loreft", {.type = "consreft"}), "it is a loreft, not a consreft"));
+  CHECK(contains(refusal(kGolden / "loreft", {.type = "direft"}), "it is a loreft, not a direft"));
   CHECK(refusal(kGolden / "direft", {.type = "nodireft"}) == "no error");  // pyreft's own name of it
+}
+
+TEST_CASE("a folder is read with a free projection as the same function") {
+  const reft::CausalLM base = reft::load_causal_lm(kGolden / "base");
+  for (const auto& [form, free] : {std::pair("loreft", "noreft"), std::pair("ortho_direft", "direft")}) {
+    INFO(form);
+    Model orthonormal(base), loaded(base);
+    reft::load_pyreft(orthonormal, kGolden / form, {.positions = "f2+l2"});
+    reft::load_pyreft(loaded, kGolden / form, {.positions = "f2+l2", .type = free, .dropout = 0.5, .dropout_on = reft::DropoutOn::edit});
+    CHECK(largest_difference(logits(orthonormal), logits(loaded)) < 1e-5);
+    const auto intervention = loaded.interventions().interventions().front();
+    CHECK(intervention->type() == free);
+    CHECK(intervention->options()["dropout_on"] == "edit");
+  }
 }
 
 TEST_CASE("positions and tying must be given, and fit") {
@@ -312,6 +328,8 @@ TEST_CASE("what reft does not know in a folder is refused by name") {
     tensors["rotate_layer"] = tensors["rotate_layer"] * 1.1;
     reft::save_torch_tensors(adapter / file, tensors);
     CHECK(contains(refusal(adapter), "the rows of R are not orthonormal"));
+    CHECK(contains(refusal(adapter), "give that type, as in --intervention noreft"));
+    CHECK(refusal(adapter, {.type = "noreft"}) == "no error");
   }
   SECTION("tensors of other shapes, types and names") {
     const auto with = [&](const std::string& name, const torch::Tensor& tensor) {
@@ -348,8 +366,9 @@ TEST_CASE("a trained classification head is read, kept in reft's folder and writ
     for (torch::Tensor& parameter : base->parameters()) parameter.normal_(0.0, 0.02);
     return reft::ReftModel<reft::SequenceClassifier>(base);
   };
-  const torch::Tensor head = torch::randn({3, 24});
-  reft::save_torch_tensors(adapter / "pytorch_model.bin", {{"score.weight", head}});
+  const auto expected = reft::SafetensorsFile::open(kGolden / "classifier/expected.safetensors");
+  const torch::Tensor head = reft::as_tensor(expected.at("score.weight"));
+  std::filesystem::copy(kGolden / "classifier/pytorch_model.bin", adapter);
 
   auto model = fresh_model();
   const reft::AdapterInfo info = reft::load_pyreft(model, adapter, {.positions = "f2+l2"});
@@ -373,17 +392,24 @@ TEST_CASE("a trained classification head is read, kept in reft's folder and writ
 TEST_CASE("what pyreft cannot hold is said") {
   const reft::CausalLM base = reft::test::tiny_model();
   Model model(base);
-  model.attach<reft::NoReFT>({.layer = 0, .positions = "f2+l2", .phase = reft::Phase::every}, {.rank = 2, .dropout = 0.25, .activation = "gelu"});
+  model.attach<reft::NoReFT>({.layer = 0, .positions = "f2+l2", .phase = reft::Phase::every}, {.rank = 2, .dropout = 0.25, .dropout_on = reft::DropoutOn::edit, .activation = "gelu"});
   model.attach({std::make_shared<reft::LoReFT>(32, reft::LowRankOptions{.rank = 2}), {{.layer = 1}, {.layer = 1, .component = reft::Component::mlp_output}},
                 reft::Positions::parse("all")});
+  const auto twice = std::make_shared<reft::OrthoDiReFT>(32, reft::LowRankOptions{.rank = 2});
+  model.attach({twice, {{.layer = 0, .component = reft::Component::mlp_output}}, reft::Positions::parse("f1")});
+  model.attach({twice, {{.layer = 0, .component = reft::Component::mlp_output}}, reft::Positions::parse("l1")});
   const auto lost = reft::lost_in_pyreft(model.interventions().attachments(), {.base_model = "llama", .prompt_template = "alpaca"});
   const std::string text = fmt::format("{}", fmt::join(lost, "\n"));
   for (const char* part : {"positions f2+l2, tied by group", "positions all, tied by all", "position rule paper", "phase every", "activation gelu",
-                           "dropout 0.25", "sharing across sites", "add_bias of noreft", "base model llama", "prompt template alpaca"}) {
+                           "dropout 0.25 on the edit", "sharing across sites", "one intervention attached more than once",
+                           "W and b of ortho_direft in float32", "add_bias of noreft", "base model llama", "prompt template alpaca"}) {
     INFO(part);
     CHECK(contains(text, part));
   }
-  CHECK(reft::as_pyreft(model.interventions().attachments()).size() == 4);
+  CHECK(reft::as_pyreft(model.interventions().attachments()).size() == 6);
+  const auto active = std::make_shared<reft::LoReFT>(32, reft::LowRankOptions{.rank = 2, .activation = "relu"});
+  const TemporaryFolder folder;
+  CHECK(contains(error_text([&] { reft::write_easysteer({{{{.layer = 0}, 0}, active}}, folder / "steer"); }), "a loreft without activation, got relu"));
   Model other(base);
   other.attach<reft::LoReFT>({.component = reft::Component::final_norm_output}, {.rank = 2});
   CHECK(contains(error_text([&] { reft::as_pyreft(other.interventions().attachments()); }), "final_norm_output: pyreft has no name for this place"));

@@ -10,12 +10,14 @@ namespace reft {
 
 /// Writes LoReFT interventions for EasySteer, which takes a pyreft folder with one .bin file for each layer it steers:
 /// "<folder>/layer_<l>_<k>", k counting those of a layer. Positions and scale are given there with each request.
-/// @throws ConfigError for another type or place, or a folder that is not empty while `overwrite` is false.
+/// @throws ConfigError for another type or place, an activation, or a folder that is not empty while `overwrite` is false.
 /// Ref: ZJU-REAL/EasySteer, algorithm "loreft".
 inline void write_easysteer(const std::vector<PyreftIntervention>& interventions, const std::filesystem::path& folder, bool overwrite = false) {
   for (const auto& [key, intervention] : interventions) {
-    if (intervention->type() == "loreft" && key.site.component == Component::block_output) continue;
-    fail<ConfigError>("write_easysteer", "expected loreft at block_output, got {} at {}", intervention->type(), to_string(key.site));
+    const bool is_loreft = intervention->type() == "loreft" && key.site.component == Component::block_output;
+    if (!is_loreft) fail<ConfigError>("write_easysteer", "expected loreft at block_output, got {} at {}", intervention->type(), to_string(key.site));
+    const auto activation = intervention->options()["activation"].get<std::string>();
+    if (activation != "linear") fail<ConfigError>("write_easysteer", "expected a loreft without activation, got {}", activation);
   }
   AtomicFolder written(folder, overwrite);
   for (const auto& [key, intervention] : interventions) {

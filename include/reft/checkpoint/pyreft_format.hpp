@@ -16,6 +16,7 @@
 #include "reft/checkpoint/pyreft_key.hpp"
 #include "reft/hook/positions.hpp"
 #include "reft/intervention/intervention.hpp"
+#include "reft/intervention/low_rank.hpp"
 #include "reft/intervention/state.hpp"
 #include "reft/tensor/householder.hpp"
 
@@ -33,9 +34,11 @@ namespace reft {
 struct PyreftOptions {
   std::string positions = {};             ///< "f5+l5"; needed to attach, not to read
   std::optional<Tie> tie = {};            ///< nothing: `all` or `group`, whichever fits the number of interventions
-  std::string type = {};                  ///< "consreft", …; needed where no config.json tells classes of equal tensors apart
+  std::string type = {};                  ///< "consreft", …; needed where no config.json tells classes of equal tensors apart, and
+                                          ///< to read a loreft as noreft or an ortho_direft as direft: the same function, R free
   std::string activation = "linear";      ///< applied to W h + b
   double dropout = 0.0;
+  DropoutOn dropout_on = DropoutOn::state;
   PositionRule position_rule = PositionRule::pyreft;
 };
 

@@ -90,20 +90,35 @@ class PyreftTensors {
   bool is_double_ = false;
 };
 
+/// The form with the same formula and a free projection; "" where there is none.
+inline std::string_view free_form(std::string_view type) {
+  return type == "loreft" ? "noreft" : type == "ortho_direft" ? "direft" : "";
+}
+
+/// @param type  what config.json says, or "".   @param wanted  what the caller says, or "".
 inline std::shared_ptr<InterventionBase> read_pyreft_intervention(const std::filesystem::path& path, std::string_view type,
-                                                                  const PyreftOptions& options) {
+                                                                  std::string_view wanted, const PyreftOptions& options) {
   PyreftTensors tensors(path);
   if (type.empty()) type = tensors.type();
+  if (type.empty()) type = wanted;
   if (type.empty()) {
-    refuse_pyreft(path, "without a config.json its tensors do not tell {}; say which",
-                  tensors.contains("proj_layer.weight") ? "noreft from direft" : "consreft from lobireft");
+    const bool is_free = tensors.contains("proj_layer.weight");
+    refuse_pyreft(path, "without a config.json its tensors do not tell {}; say which, as in --intervention {}",
+                  is_free ? "noreft from direft" : "consreft from lobireft", is_free ? "noreft" : "consreft");
   }
+  if (!wanted.empty() && wanted != type && wanted != free_form(type)) refuse_pyreft(path, "it is a {}, not a {}", type, wanted);
   const NamedTensors state = tensors.state(type);
-  nlohmann::json made{{"rank", state.at("R").size(0)}, {"dropout", options.dropout}, {"projection_bias", state.contains("c")},
-                      {"dtype", tensors.is_double() ? "float64" : "float32"}};
+  if (!wanted.empty()) type = wanted;
+  nlohmann::json made{{"rank", state.at("R").size(0)}, {"dropout", options.dropout}, {"dropout_on", to_string(options.dropout_on)},
+                      {"projection_bias", state.contains("c")}, {"dtype", tensors.is_double() ? "float64" : "float32"}};
   if (state.contains("W")) made["activation"] = options.activation;
   try {
     auto intervention = make_intervention(type, state.at("R").size(1), made);
+    if (!free_form(type).empty() && !is_orthonormal(state.at("R"))) {
+      fail<CheckpointError>(type, "the rows of R are not orthonormal: |R Rᵀ - I| is up to {:.3g}, as after training that pyreft resumed; "
+                            "{} is the same function with a free R: give that type, as in --intervention {}",
+                            orthonormality_error(state.at("R")), free_form(type), free_form(type));
+    }
     intervention->load_state(state);
     return intervention;
   } catch (const ConfigError& error) {
@@ -230,7 +245,8 @@ inline std::map<std::string, torch::Tensor> read_pyreft_head(const std::filesyst
 
 /// The interventions of a pyreft folder, in its order; see Note [pyreft folders].
 /// @throws CheckpointError for missing, damaged or hostile files, classes or places that reft does not know, and an R that
-///   is not orthonormal where it should be (pyreft does not keep it so in training that was resumed).
+///   is not orthonormal where it should be (pyreft does not keep it so in training that was resumed), unless
+///   `options.type` asks for the form with a free projection.
 inline std::vector<PyreftIntervention> read_pyreft(const std::filesystem::path& outer, const PyreftOptions& options = {}) {
   const auto folder = detail::pyreft_folder(outer);
   auto files = detail::find_pyreft_files(folder);
@@ -247,9 +263,8 @@ inline std::vector<PyreftIntervention> read_pyreft(const std::filesystem::path& 
     const auto file = files.extract(key);
     if (file.empty()) detail::refuse_pyreft(folder, "intkey_{}.bin is missing, in any spelling", key);
     const std::string wanted = options.type == "nodireft" ? "direft" : options.type;
-    if (!wanted.empty() && !type.empty() && wanted != type) detail::refuse_pyreft(folder, "{} is a {}, not a {}", key, type, wanted);
     if (!keys.insert(parse_pyreft_key(key)).second) detail::refuse_pyreft(folder, "another intervention has the place and number of {}", key);
-    interventions.push_back({parse_pyreft_key(key), detail::read_pyreft_intervention(file.mapped(), type.empty() ? wanted : type, options)});
+    interventions.push_back({parse_pyreft_key(key), detail::read_pyreft_intervention(file.mapped(), type, wanted, options)});
   }
   if (!files.empty()) detail::refuse_pyreft(folder, "config.json does not know {}", files.begin()->second.filename().string());
   return interventions;

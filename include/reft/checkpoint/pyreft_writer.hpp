@@ -55,8 +55,15 @@ inline std::vector<std::string> lost_in_pyreft(const std::vector<Attachment>& at
     if (attachment.phase != Phase::prompt) add(fmt::format("phase {}: pass it to pyreft's generate", to_string(attachment.phase)));
     if (!attachment.token_ids.empty()) add(fmt::format("token ids {}: pyreft edits whatever token is there", fmt::join(attachment.token_ids, ", ")));
     if (options.value("activation", "linear") != "linear") add(fmt::format("activation {}", options["activation"].get<std::string>()));
-    if (options.value("dropout", 0.0) > 0) add(fmt::format("dropout {}", options["dropout"].get<double>()));
+    if (options.value("dropout", 0.0) > 0) {
+      add(fmt::format("dropout {}{}", options["dropout"].get<double>(), options["dropout_on"] == "edit" ? " on the edit: pyreft drops the whole new state" : ""));
+    }
     if (attachment.sites.size() > 1) add("sharing across sites: each site has a copy");
+    const auto shares = [&](const Attachment& other) { return other.intervention == attachment.intervention; };
+    if (std::count_if(attachments.begin(), attachments.end(), shares) > 1) add("one intervention attached more than once: each place has a copy");
+    if (type == "loreft" || type == "ortho_direft") {
+      add(fmt::format("W and b of {} in float32: pyreft's own ReftModel.load makes them bfloat16", type));
+    }
     if (type == "noreft" || type == "direft") add(fmt::format("add_bias of {}: without it pyreft's own ReftModel.load stops, its load_state_dict does not", type));
   }
   if (!info.base_model.empty()) add("base model " + info.base_model);

@@ -14,11 +14,13 @@
 
 namespace reft {
 
-/// @throws ErrorType unless R Rᵀ = I within 1e-3.
+/// Whether R Rᵀ = I within 1e-3.
+inline bool is_orthonormal(const torch::Tensor& R) { return orthonormality_error(R) < 1e-3; }
+
+/// @throws ErrorType unless `is_orthonormal`.
 template <class ErrorType = CheckpointError>
 void check_orthonormal(std::string_view type, const torch::Tensor& R) {
-  const double error = orthonormality_error(R);
-  if (!(error < 1e-3)) fail<ErrorType>(type, "the rows of R are not orthonormal: |R Rᵀ - I| is up to {:.3g}", error);
+  if (!is_orthonormal(R)) fail<ErrorType>(type, "the rows of R are not orthonormal: |R Rᵀ - I| is up to {:.3g}", orthonormality_error(R));
 }
 
 /// R (r, D) with R Rᵀ = I, whatever an optimizer does; see Note [Orthonormal rows without a D x D buffer].
