@@ -147,13 +147,15 @@ class InterventionFlags {
     load_any_adapter(model, init_adapter_, {.type = given("--intervention") ? type_ : ""});
   }
 
-  /// What pyreft does not store comes from the flags; what it does store may not be given too.
+  /// What pyreft does not store comes from the flags; what it does store may not be given too, except the type, which
+  /// not every folder tells.
   template <class Base>
   void attach_pyreft(ReftModel<Base>& model) const {
-    for (const char* flag : {"--intervention", "--layers", "--rank", "--start", "--component", "--phase", "--token-ids", "--projection-bias"}) {
+    for (const char* flag : {"--layers", "--rank", "--start", "--component", "--phase", "--token-ids", "--projection-bias"}) {
       if (given(flag)) fail<ConfigError>("--init-adapter", "{} is given too, but {} says it itself", flag, init_adapter_);
     }
-    PyreftOptions pyreft{.positions = given("--positions") ? positions_ : "", .activation = activation_, .dropout = dropout_};
+    PyreftOptions pyreft{.positions = given("--positions") ? positions_ : "", .type = given("--intervention") ? type_ : "",
+                         .activation = activation_, .dropout = dropout_, .dropout_on = parse_dropout_on(dropout_on_)};
     if (given("--tie")) pyreft.tie = parse_tie(tie_);
     if (given("--position-rule")) pyreft.position_rule = parse_position_rule(position_rule_);
     load_pyreft(model, init_adapter_, pyreft);

@@ -195,6 +195,20 @@ starts() {
   expect_code 0 "another wording" "${few[@]}" --max-steps 0 --template none --output "$work/plain"
   expect_code 0 "its wording is kept" "${few[@]}" --init-adapter "$work/plain" --max-steps 0 --output "$work/plain_copy"
   cmp "$work/plain/adapter_config.json" "$work/plain_copy/adapter_config.json" || fail "--init-adapter forgets the prompt template"
+
+  # A folder of pyreft's trainer tells neither its class nor where dropout acts: the flags do.
+  [ -x "$bin/convert" ] || fail "$bin/convert is not built"
+  expect_code 0 "a consreft" "${few[@]}" --max-steps 0 --intervention consreft --positions f2+l2 --output "$work/cons"
+  expect_code 0 "for pyreft" "$bin/convert" "$work/cons" "$work/cons.pyreft" --to pyreft
+  rm "$work/cons.pyreft/config.json"
+  expect_error 1 "say which, as in --intervention consreft" "${few[@]}" --init-adapter "$work/cons.pyreft" --positions f2+l2 --output "$work/never"
+  expect_code 0 "a trainer's folder" "${few[@]}" --max-steps 0 --init-adapter "$work/cons.pyreft" --intervention consreft --positions f2+l2 \
+    --dropout 0.1 --dropout-on edit --output "$work/cons_again"
+  python3 - "$work/cons_again/adapter_config.json" <<'PY' || fail "--intervention and --dropout-on are lost"
+import json, sys
+rows = json.load(open(sys.argv[1]))["interventions"]
+assert rows and all((row["type"], row["dropout"], row["dropout_on"]) == ("consreft", 0.1, "edit") for row in rows), rows
+PY
   echo '[{"type":"loreft"}]' >"$work/list.json"
   expect_error 2 "--config" "${few[@]}" --init-adapter "$work/start" --config "$work/list.json" --output "$work/never"
 
