@@ -231,7 +231,7 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
     questions = data.samples;
   }
   const int64_t answer_length = embedded ? 32 : 64;
-  if (!questions.empty()) before = reft::program::answers(model, *tokenizer, questions, answer_length);
+  if (!questions.empty()) before = reft::program::answers(model, *tokenizer, questions, {.max_new_tokens = answer_length});
   settings.interventions.attach(model);
   if (!settings.stream && communicator->is_first()) warn_of_dropped_positions(model, *data.train);
   if (!common.quiet && communicator->is_first()) fmt::print(stderr, "{}\n", model.trainable_summary());
@@ -256,7 +256,7 @@ int run(CLI::App& app, Settings& settings, const Common& common) {
 
   nlohmann::ordered_json summary = reft::program::result_json(*result, model);
   if (!questions.empty()) {
-    const std::vector<std::string> after = reft::program::answers(model, *tokenizer, questions, answer_length);
+    const std::vector<std::string> after = reft::program::answers(model, *tokenizer, questions, {.max_new_tokens = answer_length});
     if (embedded) {
       show_answers(questions, before, after);
       summary["exact_match_before"] = reft::program::exact_match(before, questions);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,20 +40,27 @@ inline std::string trimmed(std::string_view text) {
   return first == std::string_view::npos ? "" : std::string(text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1));
 }
 
-/// Greedy answers, without white space around them.
+/// Answers to tokenized prompts, without white space around them.
 template <class Base>
-std::vector<std::string> answers(ReftModel<Base>& model, const Tokenizer& tokenizer, const std::vector<Question>& questions,
-                                 int64_t max_new_tokens) {
+std::vector<std::string> answers(ReftModel<Base>& model, const Tokenizer& tokenizer, std::span<const std::vector<int64_t>> prompts,
+                                 const GenerateOptions& options) {
   std::vector<std::string> texts;
   constexpr size_t kBatch = 50;
-  for (size_t first = 0; first < questions.size(); first += kBatch) {
-    std::vector<std::vector<int64_t>> prompts;
-    for (size_t i = first; i < std::min(first + kBatch, questions.size()); ++i) prompts.push_back(tokenizer.encode(questions[i].prompt));
-    for (const Continuation& continuation : generate(model, prompts, {.max_new_tokens = max_new_tokens})) {
+  for (size_t first = 0; first < prompts.size(); first += kBatch) {
+    const auto batch = prompts.subspan(first, std::min(kBatch, prompts.size() - first));
+    for (const Continuation& continuation : generate(model, std::vector(batch.begin(), batch.end()), options)) {
       texts.push_back(trimmed(tokenizer.decode(continuation.tokens)));
     }
   }
   return texts;
+}
+
+template <class Base>
+std::vector<std::string> answers(ReftModel<Base>& model, const Tokenizer& tokenizer, const std::vector<Question>& questions,
+                                 const GenerateOptions& options) {
+  std::vector<std::vector<int64_t>> prompts;
+  for (const Question& question : questions) prompts.push_back(tokenizer.encode(question.prompt));
+  return answers(model, tokenizer, std::span<const std::vector<int64_t>>(prompts), options);
 }
 
 /// The share of answers that are the expected ones.

@@ -36,6 +36,8 @@ shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 
   num-samples=1 num-beams=1 length-penalty=1 early-stopping=no batch-size=16 scale=1 model adapter positions tie prompt prompt-file tokens \
   json interactive template stop logprobs stream score score-tokens
 shows activations "${machine[@]}" model adapter tokens prompt sites output list-sites
+shows composition "${machine[@]}" model data layers=0 positions=all rank=4 epochs=3 batch-size=16 learning-rate=0.01 max-questions=0 \
+  output=composition
 shows overhead "${machine[@]}" model output=overhead phase=prompt ranks=1,4,8,16,32 layers=1,2,4,6 positions=1,2,4,8,16 prompt-tokens=64 \
   new-tokens=16 repeats=30
 shows tokenize model file text decode lines chat no-special
