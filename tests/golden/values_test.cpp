@@ -19,7 +19,9 @@
 namespace {
 
 /// The largest distances over some cases, each relative to the largest |reference| of its tensor, or to 1, the scale of h
-/// and of the arriving gradient, where cancellation leaves less (consreft at r = D has no gradient of h at all).
+/// and of the arriving gradient, where cancellation leaves less (consreft at r = D has no gradient of h at all). Relative
+/// to the tensor alone, the sums behind small gradients would count: 2.0e-5 at most in float32 (loreft, D = 2048, r = 1, gelu),
+/// where pyreft's own are up to 4.1e-5 away.
 struct Distance {
   double forward = 0.0, gradients = 0.0;
 
