@@ -108,10 +108,22 @@ void report_lost_head(const std::map<std::string, torch::Tensor>& head) {
   if (!head.empty()) report("lost", {"the trained head"});
 }
 
+/// Of what a pyreft folder has no place for, where one is the source and the output.
+void report_unused(const reft::PyreftOptions& given) {
+  std::vector<std::string> unused;
+  if (!given.positions.empty()) unused.push_back("positions " + given.positions);
+  if (given.tie) unused.push_back(fmt::format("tie {}", to_string(*given.tie)));
+  if (given.activation != "linear") unused.push_back("activation " + given.activation);
+  report("given, but not stored", unused);
+}
+
 /// What needs no base: a pyreft folder to one again, or its matrices.
 void rewrite_pyreft(const Settings& settings) {
   const auto interventions = reft::read_pyreft(settings.adapter, settings.options);
-  if (!settings.dump.empty()) return write_dump(interventions, settings.dump);
+  if (!settings.dump.empty()) {
+    write_dump(interventions, settings.dump);
+    return report_unused(settings.options);
+  }
   const auto head = reft::read_pyreft_head(settings.adapter);
   if (settings.to == "easysteer") {
     reft::write_easysteer(interventions, settings.output, settings.overwrite);
@@ -119,6 +131,7 @@ void rewrite_pyreft(const Settings& settings) {
   } else {
     reft::write_pyreft(interventions, settings.output, settings.overwrite, head);
   }
+  report_unused(settings.options);
   fmt::print("{}: {} interventions\n", settings.output, interventions.size());
 }
 

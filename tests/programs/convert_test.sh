@@ -40,7 +40,14 @@ cp -r "$golden/loreft" "$work/head"
 cp "$golden/classifier/pytorch_model.bin" "$work/head"
 expect_code 0 "a trained head" "$convert" "$work/head" "$work/head.pyreft" --to pyreft
 
+# What neither format holds is said where it is given.
+expect_code 0 "given for nothing" "$convert" "$golden/loreft" "$work/said" --to pyreft --positions f2+l2 --tie group --activation relu
+for given in "positions f2+l2" "tie group" "activation relu"; do
+  grep -qxF "given, but not stored: $given" "$work/out" || fail "nothing is said of $given"
+done
+
 # Refusals; nothing is written.
+expect_error 1 "a loreft without activation, got relu" "$convert" "$golden/loreft" "$work/x" --to easysteer --activation relu
 expect_error 2 "either --to with an output folder, or --dump" "$convert" "$golden/loreft"
 expect_error 2 "--to" "$convert" "$golden/loreft" --to pyreft
 expect_error 2 "excludes" "$convert" "$golden/loreft" "$work/x" --to pyreft --dump "$work/y"
