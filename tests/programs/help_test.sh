@@ -38,6 +38,10 @@ shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 
 shows activations "${machine[@]}" model adapter tokens prompt sites output list-sites
 shows composition "${machine[@]}" model data layers=0 positions=all rank=4 epochs=3 batch-size=16 learning-rate=0.01 max-questions=0 \
   output=composition
+shows few_examples "${machine[@]}" model data questions format template=alpaca counts=1,2,5,10,20 layers=all 'positions=f4\+l4' rank=4 steps=60 \
+  seeds=3 learning-rate=0.01 max-questions=0 max-new-tokens=32 output=few_examples
+shows ablation "${machine[@]}" model data questions forms 'positions=f4\+l4' rank=4 epochs=3 batch-size=16 seeds=3 learning-rate=0.01 \
+  max-examples=0 max-questions=0 output=ablation
 shows overhead "${machine[@]}" model output=overhead phase=prompt ranks=1,4,8,16,32 layers=1,2,4,6 positions=1,2,4,8,16 prompt-tokens=64 \
   new-tokens=16 repeats=30
 shows tokenize model file text decode lines chat no-special
