@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The instructions of two training steps on tinystories656k, counted by Callgrind, are within 5 % of those on record for the
-# same LibTorch, compiler and flags. A count that is new, or meant to change, is put on record by
+# same LibTorch and compiler, in the build of the tests. A count that is new, or meant to change, is put on record by
 #   REFT_BIN=build/test/bin tests/programs/instructions_test.sh --record
 source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
 command -v valgrind >/dev/null || skip "valgrind is missing"
@@ -8,7 +8,7 @@ need "$stories"
 [ -x "$bin/reft_bench" ] || fail "$bin/reft_bench is not built"
 record=$source_dir/tests/golden/instructions.json
 torch=${REFT_TORCH_ROOT:-$(echo "$source_dir"/.venv/lib/python3*/site-packages/torch)}
-key="LibTorch $(sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' "$torch/include/torch/headeronly/version.h" | paste -sd.), $(g++ --version | head -n 1), -O1, $(valgrind --version)"
+key="LibTorch $(sed -n 's/^#define TORCH_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' "$torch/include/torch/headeronly/version.h" | paste -sd.), $(g++ --version | head -n 1), $(valgrind --version)"
 
 # Valgrind shows every machine the same processor; without ATEN_CPU_CAPABILITY LibTorch would still look for more than it shows.
 ATEN_CPU_CAPABILITY=default valgrind --tool=callgrind --callgrind-out-file="$work/callgrind" --collect-atstart=no \
