@@ -155,9 +155,9 @@ bad_models() {
   expect_error 1 '"spiral"' "${logits[@]}" --model "$folder"
 
   broken wordless; rm "$folder/tokenizer.json"
-  expect_error 1 "tokenizer.json" "${sft[@]}" --model "$folder" --data "$alpaca"
-  expect_error 1 "tokenizer.json" "${generate[@]}" --model "$folder" --prompt hello
-  expect_error 1 "tokenizer.json" "${generate[@]}" --model "$folder" --interactive
+  expect_error 1 "no tokenizer" "${sft[@]}" --model "$folder" --data "$alpaca"
+  expect_error 1 "no tokenizer" "${generate[@]}" --model "$folder" --prompt hello
+  expect_error 1 "no tokenizer" "${generate[@]}" --model "$folder" --interactive
   expect_error 1 "tokenizer.json" "${activations[@]}" --model "$folder" --prompt hello --sites logits
   expect_error 1 "tokenizer.json" "${tokenize[@]}" --model "$folder" --text hello
   broken garbled; truncate -s 50000 "$folder/tokenizer.json"
