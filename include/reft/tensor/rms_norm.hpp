@@ -1,11 +1,8 @@
 #pragma once
 
-#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/scalar_tensor.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/types.h>
-
-#include <cmath>
 
 #include "reft/tensor/checks.hpp"
 
@@ -21,12 +18,11 @@ inline torch::Tensor rms_norm_reference(const torch::Tensor& x, const torch::Ten
 
 namespace detail {
 
-// 1/sqrt(mean(x²) + ε) = √D / hypot(|x|, √(εD)), one number per row: three small operators, where the mean and ε of the
-// formula as it stands each cost a conversion of a number too, half the time of a single row's norm.
+// 1/sqrt(mean(x²) + ε), one number per row, with the roundings of the formula as transformers computes it. D and ε are tensors
+// of x's dtype: a plain number would be converted in each operator, half the time of a single row's norm.
 inline torch::Tensor inverse_rms(const torch::Tensor& x, double epsilon) {
-  const auto D = static_cast<double>(x.size(-1));
   const auto number = [&](double value) { return at::scalar_tensor(value, x.scalar_type()); };
-  return number(std::sqrt(D)) / at::linalg_vector_norm(x, 2, {-1}, /*keepdim=*/true).hypot_(number(std::sqrt(epsilon * D)));
+  return x.square().sum(-1, /*keepdim=*/true).div_(number(static_cast<double>(x.size(-1)))).add_(number(epsilon)).rsqrt_();
 }
 
 // With s = 1/sqrt(mean(x²) + ε), n = s·x and u = gradient·weight:   dx = s·(u − n·mean(u·n)),   dweight = Σ gradient·n.
