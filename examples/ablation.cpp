@@ -180,10 +180,7 @@ int run(const Settings& settings, const Common& common) {
   const std::optional<bool> order = has_the_papers_order(table);
   if (order) fmt::print("lobireft < consreft < the forms with W h, as in the paper: {}\n", *order ? "yes" : "no");
   result["has_the_papers_order"] = order ? nlohmann::ordered_json(*order) : nlohmann::ordered_json();
-  std::filesystem::create_directories(settings.output);
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "ablation.json", result.dump(1) + "\n");
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "ablation.svg", reft::program::side_by_side({reft::to_svg(map)}));
-  fmt::print("{}\n", result.dump());
+  reft::program::write_results(settings.output, "ablation", result, reft::program::side_by_side({reft::to_svg(map)}));
   return 0;
 }
 

@@ -302,10 +302,7 @@ int run(const Settings& settings, const Common& common) {
     fmt::print("{:<32} {:>8.2f} {:>9.2f} {:>6.2f}\n", name, score.german, score.followed, score.both);
     result["rows"].push_back({{"name", name}, {"german", score.german}, {"followed", score.followed}, {"both", score.both}});
   }
-  std::filesystem::create_directories(settings.output);
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "composition.json", result.dump(1) + "\n");
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "composition.svg", draw(table));
-  fmt::print("{}\n", result.dump());
+  reft::program::write_results(settings.output, "composition", result, draw(table));
   return 0;
 }
 

@@ -207,10 +207,7 @@ int run(const Settings& settings, const Common& common) {
   for (const Run& run : runs) {
     result["runs"].push_back({{"examples", run.examples}, {"seed", run.seed}, {"format_rate", run.format_rate}, {"content_rate", run.content_rate}});
   }
-  std::filesystem::create_directories(settings.output);
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "few_examples.json", result.dump(1) + "\n");
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "few_examples.svg", draw(runs, settings.seeds));
-  fmt::print("{}\n", result.dump());
+  reft::program::write_results(settings.output, "few_examples", result, draw(runs, settings.seeds));
   return 0;
 }
 

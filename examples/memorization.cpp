@@ -321,9 +321,7 @@ int run(const Settings& settings, const Common& common) {
 
   nlohmann::ordered_json result{{"cells", nlohmann::ordered_json::array()}};
   for (const Cell& cell : cells) result["cells"].push_back(to_json(cell, file.finished().at(cell)));
-  reft::write_file_atomically(output / "memorization.json", result.dump(1) + "\n");
-  reft::write_file_atomically(output / "memorization.svg", draw(cells, file.finished()));
-  fmt::print("{}\n", result.dump());
+  reft::program::write_results(output, "memorization", result, draw(cells, file.finished()));
   return 0;
 }
 

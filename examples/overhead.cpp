@@ -230,10 +230,7 @@ int run(const Settings& settings, const Common& common) {
     report.finish(sweep);
   }
   const nlohmann::ordered_json result = report.json(settings);
-  std::filesystem::create_directories(settings.output);
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "overhead.json", result.dump(1) + "\n");
-  reft::write_file_atomically(std::filesystem::path(settings.output) / "overhead.svg", report.svg());
-  fmt::print("{}\n", result.dump());
+  reft::program::write_results(settings.output, "overhead", result, report.svg());
   return 0;
 }
 

@@ -4,10 +4,13 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "reft/io/atomic_file.hpp"
 #include "reft/report/svg_chart.hpp"
 
 namespace reft::program {
@@ -27,6 +30,14 @@ inline std::string side_by_side(const std::vector<std::string>& drawings) {
     tallest = std::max(tallest, height);
   }
   return svg_file(fmt::format("<svg width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\">\n{2}</svg>", x, tallest + 2 * kGap, inner));
+}
+
+/// Leaves `name`.json and `name`.svg in a folder, made where it is not there, and prints the JSON object on one line.
+inline void write_results(const std::filesystem::path& folder, const std::string& name, const nlohmann::ordered_json& result, const std::string& svg) {
+  std::filesystem::create_directories(folder);
+  write_file_atomically(folder / (name + ".json"), result.dump(1) + "\n");
+  write_file_atomically(folder / (name + ".svg"), svg);
+  fmt::print("{}\n", result.dump());
 }
 
 }  // namespace reft::program

@@ -22,9 +22,11 @@
 #include "reft/train/callback.hpp"
 #include "reft/train/data_parallel.hpp"
 #include "reft/train/evaluation.hpp"
+#include "reft/train/not_finite.hpp"
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
 #include "reft/train/schedule.hpp"
+#include "reft/train/step_sums.hpp"
 #include "reft/train/trainer_options.hpp"
 #include "reft/train/training_state.hpp"
 
@@ -88,22 +90,6 @@ class Trainer {
     bool ends_epoch() const { return step % steps_per_epoch == 0; }
   };
 
-  /// What the batches of one step add up to on this rank.
-  struct StepSums {
-    torch::Tensor loss;  // scalar
-    std::map<std::string, torch::Tensor> metrics;
-    int64_t terms = 0, tokens = 0;
-    torch::Tensor rows_in_use;  // (r) bool, where examples choose
-    bool uses_all_rows = false;
-  };
-
-  /// The same over all ranks.
-  struct StepTotals {
-    double loss, terms;
-    int64_t tokens;
-    std::map<std::string, double> metrics;
-  };
-
   struct NamedMetric {
     Metric<Base> measure;
     bool lower_is_better = false;
@@ -114,8 +100,8 @@ class Trainer {
   std::unique_ptr<Optimizer> make_optimizer();
   void check_best_metric(const Run& run, const StepReport& report) const;
   RaggedBatch add_share(StepSums& sums, const std::vector<int64_t>& indices, const ExampleSource& examples);
-  StepTotals total(Run& run, const Optimizer& optimizer, const StepSums& sums) const;
-  bool stops(const Run& run) const;
+  bool is_asked_to_stop() const { return options_.should_stop && options_.should_stop(); }
+  bool stops(const Run& run) const { return options_.communicator->size() > 1 ? run.a_rank_stops : is_asked_to_stop(); }
   StepReport train_step(Run& run, Optimizer& optimizer, const ExampleSource& examples, double learning_rate);
   void evaluate(Run& run, const ExampleSource& evaluation);
   bool evaluates(const Run& run, const ExampleSource& evaluation) const;
@@ -276,41 +262,8 @@ RaggedBatch Trainer<Base>::add_share(StepSums& sums, const std::vector<int64_t>&
   const BatchLoss loss = objective_(model_, batch);
   // Nothing is learnt from a batch where no position lies inside a prompt, or where none reaches the loss.
   if (counts && loss.sum.requires_grad()) loss.sum.backward();
-  const auto add = [&](torch::Tensor& to, const torch::Tensor& part) {
-    const torch::Tensor value = counts ? part.detach() : torch::zeros_like(part);
-    to = to.defined() ? to + value : value;
-  };
-  add(sums.loss, loss.sum);
-  for (const auto& [name, part] : loss.metrics) add(sums.metrics[name], part);
-  if (batch.row_scales.defined()) {
-    const torch::Tensor in_use = batch.row_scales.ne(0).any(0);
-    sums.rows_in_use = sums.rows_in_use.defined() ? sums.rows_in_use | in_use : in_use;
-  }
-  sums.uses_all_rows |= !batch.row_scales.defined();
-  if (counts) sums.terms += loss.terms_in(batch), sums.tokens += batch.num_tokens();
+  sums.add(loss, batch, counts);
   return batch;
-}
-
-/// The sums of all ranks; their gradients too, from then on. See Note [Data-parallel steps].
-template <HookedTransformer Base>
-typename Trainer<Base>::StepTotals Trainer<Base>::total(Run& run, const Optimizer& optimizer, const StepSums& sums) const {
-  std::vector<double> values{sums.loss.template item<double>(), static_cast<double>(sums.terms), static_cast<double>(sums.tokens)};
-  for (const auto& [name, part] : sums.metrics) values.push_back(part.template item<double>());
-  if (options_.communicator->size() > 1) {
-    if (!sums.uses_all_rows) fail<ConfigError>("Trainer", "rows of subspaces cannot be chosen where several ranks train together");
-    values.push_back(options_.should_stop && options_.should_stop() ? 1.0 : 0.0);
-    all_reduce(*options_.communicator, optimizer.gradients(), values);
-    run.a_rank_stops = values.back() > 0.0;
-  }
-  StepTotals totals{values[0], values[1], static_cast<int64_t>(values[2]), {}};
-  size_t next = 3;
-  for (const auto& [name, part] : sums.metrics) totals.metrics[name] = values[next++];
-  return totals;
-}
-
-template <HookedTransformer Base>
-bool Trainer<Base>::stops(const Run& run) const {
-  return options_.communicator->size() > 1 ? run.a_rank_stops : options_.should_stop && options_.should_stop();
 }
 
 template <HookedTransformer Base>
@@ -322,12 +275,13 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const Examp
   RaggedBatch batch;
   optimizer.zero_grad();
   for (int64_t i = 0; i < options_.accumulate && run.sampler.state().epoch == epoch; ++i) batch = add_share(sums, run.sampler.next(), examples);
-  const torch::Tensor rows_in_use = sums.uses_all_rows ? torch::Tensor() : sums.rows_in_use;
-  const StepTotals totals = total(run, optimizer, sums);
+  const bool several = options_.communicator->size() > 1;
+  const StepTotals totals = sums.total(*options_.communicator, optimizer, several && is_asked_to_stop());
+  run.a_rank_stops = totals.stops;
   const double loss = totals.loss / totals.terms;
   if (!std::isfinite(loss)) fail_not_finite(batch, run.step + 1, loss, 0.0);
   optimizer.set_learning_rate(learning_rate);
-  const double norm = optimizer.step(totals.terms, rows_in_use);
+  const double norm = optimizer.step(totals.terms, sums.rows_in_use());
   if (!std::isfinite(norm)) fail_not_finite(batch, run.step + 1, loss, norm);
 
   ++run.step;
@@ -408,27 +362,10 @@ void Trainer<Base>::resume(Run& run, const TrainingState& state) {
   restore(state, model_.mutable_trainable(), model_.device());
 }
 
-// Runs the batch again with every block's output captured, to name where the numbers went wrong first.
 template <HookedTransformer Base>
 void Trainer<Base>::fail_not_finite(const RaggedBatch& batch, int64_t step, double loss, double norm) {
-  std::string where = "every block's output is finite, so the loss itself or its gradient is not";
-  constexpr bool kGivesStates = requires(const ForwardContext& context) { model_.base()->hidden_states(batch.input_ids, context); };
-  if constexpr (LanguageModel<Base> || kGivesStates) {
-    torch::NoGradGuard no_grad;
-    ForwardContext context =
-        model_.interventions().prompt_context(batch.layout, batch.prompt_lengths, batch.row_scales, batch.input_ids);
-    const auto num_layers = static_cast<int>(model_.base()->num_layers());
-    for (int layer = 0; layer < num_layers; ++layer) context.capture({.layer = layer});
-    if constexpr (kGivesStates) (void)model_.base()->hidden_states(batch.input_ids, context);
-    else (void)model_.base()->loss(batch.input_ids, context, batch.target_rows, batch.targets);
-    for (const auto& [site, activation] : context.activations()) {
-      if (activation.isfinite().all().template item<bool>()) continue;
-      where = fmt::format("the first value that is not finite stands at {}", to_string(site));
-      break;
-    }
-  }
-  fail<Error>("Trainer", "step {}: the loss is {} and the gradient's norm {}: {}; lower the learning rate, or look at the data",
-              step, loss, norm, where);
+  fail<Error>("Trainer", "step {}: the loss is {} and the gradient's norm {}: {}; lower the learning rate, or look at the data", step, loss,
+              norm, where_not_finite(model_, batch));
 }
 
 }  // namespace reft
