@@ -249,11 +249,24 @@ TEST_CASE("evaluation is the mean over supervised tokens, without dropout, at th
   const double in_threes = reft::evaluate_loss(model, examples, 3, objective), at_once = reft::evaluate_loss(model, examples, 9, objective);
   CHECK(in_threes == Approx(at_once).epsilon(1e-6));
   CHECK(model.is_training());
+  /// Evaluates once more, with the parameters and the R that the trainer evaluated.
+  struct Again : reft::Callback {
+    std::function<double()> evaluate;
+    Losses reported, found;
+    void on_evaluation(const reft::EvaluationReport& report) override {
+      reported.push_back(report.metrics.at("loss"));
+      found.push_back(evaluate());
+    }
+  } again;
+  again.evaluate = [&] { return reft::evaluate_loss(model, examples, 3, objective); };
   Recorder recorder;
   reft::Trainer<reft::CausalLM> trainer(model, {.epochs = 3, .batch_size = 3});
-  const auto result = trainer.add(recorder).fit(examples, examples);
+  const auto result = trainer.add(recorder).add(again).fit(examples, examples);
   CHECK(recorder.evaluations == std::vector<int64_t>{3, 6, 9});
-  CHECK(*result.eval_loss == reft::evaluate_loss(model, examples, 3, objective));
+  CHECK(again.found == again.reported);
+  CHECK(*result.eval_loss == again.reported.back());
+  // Afterwards each intervention rebuilds its own R, where the optimizer rebuilt a stack of them: another kernel, other last bits.
+  CHECK(again.evaluate() == Approx(*result.eval_loss).epsilon(1e-6));
 }
 
 TEST_CASE("the result counts what was done") {
