@@ -59,7 +59,8 @@ TEST_CASE("each example of a batch has its own row scales") {
   off.row_scales = {0, 0, 0, 0};
   const double edited = loss_of({&off});
   Model unedited(base);
-  CHECK(edited == reft::language_modelling_loss(unedited, reft::collate(std::vector<const reft::Example*>{&plain[0]}, torch::kCPU)).item<double>());
+  const double base_loss = reft::language_modelling_loss(unedited, reft::collate(std::vector<const reft::Example*>{&plain[0]}, torch::kCPU)).item<double>();
+  CHECK(std::abs(edited - base_loss) < 1e-5);  // the same states; products of other shapes may round otherwise
 
   auto other = examples[1];
   other.row_scales = {1, 1};

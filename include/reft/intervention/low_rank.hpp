@@ -157,7 +157,7 @@ class LowRankIntervention : public InterventionBase {
     return written;
   }
 
-  /// At r = D all of h is taken out and written anew: what cancels costs float32 three of its digits, so it is done in float64.
+  /// At r = D all of h is taken out and written anew: what cancels costs float32 a digit, so it is done in float64.
   bool is_square() const { return options_.rank == hidden_size_; }
   torch::Tensor widened(const torch::Tensor& tensor) const {
     return is_square() && tensor.defined() ? tensor.to(torch::kFloat64) : tensor;
