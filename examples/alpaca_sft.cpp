@@ -49,7 +49,7 @@ void add_flags(CLI::App& app, Settings& settings) {
   const auto option = [&](const char* name, auto& value, const char* help, const char* group) {
     return app.add_option(name, value, help)->capture_default_str()->group(group);
   };
-  option("--rank-timeout", settings.rank_timeout, "under mpirun, where the processes share each batch: seconds the others may take to answer", "Machine")
+  option("--rank-timeout", settings.rank_timeout, "under mpirun or torchrun, where the processes share each batch: seconds the others may take to answer", "Machine")
       ->check(CLI::PositiveNumber);
   option("--eval-data", settings.eval_data, "evaluation examples, like --data", "Data");
   option("--eval-fraction", settings.eval_fraction, "share of the data held out for evaluation", "Data")->check(CLI::Range(0.0, 0.99));
@@ -203,11 +203,13 @@ std::vector<reft::ReportSample> report_samples(const std::vector<Question>& ques
   return samples;
 }
 
-int run(CLI::App& app, Settings& settings, const Common& common) {
+int run(CLI::App& app, Settings& settings, Common common) {
   const bool embedded = settings.is_embedded();
   common.apply();
   if (settings.training.deterministic) reft::program::use_deterministic_operations();
-  const std::shared_ptr<reft::Communicator> communicator = reft::program::make_communicator(settings.rank_timeout);
+  const reft::program::Launch launch = reft::program::find_launch(settings.rank_timeout);
+  common.device = reft::program::device_of(launch, common.device);
+  const std::shared_ptr<reft::Communicator> communicator = reft::program::make_communicator(launch, common.torch_device());
   if (communicator->is_first()) settings.training.check_output();
   if (embedded) apply_embedded_recipe(app, settings);
   reft::program::take_template(app, settings.interventions.init_adapter(), settings.prompt_template);

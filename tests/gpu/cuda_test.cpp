@@ -1,6 +1,7 @@
 #include <torch/cuda.h>
 
 #include "reft/generate/generate.hpp"
+#include "reft/train/nccl_communicator.hpp"
 #include "reft/train/trainer.hpp"
 #include "support/catch.hpp"
 #include "support/examples.hpp"
@@ -48,3 +49,18 @@ TEST_CASE("CUDA gives the CPU's losses and tokens") {
   for (size_t i = 0; i < losses[0].size(); ++i) CHECK(losses[1][i] == Approx(losses[0][i]).margin(1e-3));
   CHECK(tokens[1] == tokens[0]);
 }
+
+#ifdef REFT_WITH_NCCL
+TEST_CASE("NCCL adds up the messages of its ranks, here of one") {
+  if (!has_cuda()) return;
+  reft::NcclCommunicator communicator({.port = 29611}, torch::Device(torch::kCUDA, 0));
+  torch::Tensor values = torch::arange(1000, torch::TensorOptions(torch::kFloat64).device(communicator.device()));
+  communicator.all_reduce_sum(values);
+  CHECK(values.cpu().equal(torch::arange(1000, torch::kFloat64)));
+  std::vector<double> sums{2.0, 3.0};
+  const torch::Tensor gradient = torch::full({3}, 0.5, communicator.device());
+  reft::all_reduce(communicator, {gradient}, sums);
+  CHECK(sums == std::vector<double>{2.0, 3.0});
+  CHECK(gradient.cpu().equal(torch::full({3}, 0.5)));
+}
+#endif

@@ -2,7 +2,12 @@
 
 #include <torch/types.h>
 
+#include <chrono>
 #include <cstdint>
+#include <string_view>
+#include <thread>
+
+#include "reft/error.hpp"
 
 namespace reft {
 
@@ -14,8 +19,11 @@ class Communicator {
   virtual int64_t rank() const = 0;  ///< of this process, 0 to size() − 1
   virtual int64_t size() const = 0;
 
+  /// Where `all_reduce_sum` takes its values.
+  virtual torch::Device device() const { return torch::kCPU; }
+
   /// Replaces `values` by their sum over all ranks, the same to the last bit on each. Every rank must call it.
-  /// @param values  1-D float64 on the CPU, contiguous, equally long on all ranks.
+  /// @param values  1-D float64 on `device()`, contiguous, equally long on all ranks.
   /// @throws Error if a rank does not answer.
   virtual void all_reduce_sum(torch::Tensor& values) = 0;
 
@@ -30,4 +38,24 @@ class SingleProcess : public Communicator {
   void all_reduce_sum(torch::Tensor&) override {}
 };
 
+namespace detail {
+
+/// Asks until it is so or the time is over.   @return whether it is so.
+template <class Done>
+bool poll(Done is_done, std::chrono::seconds timeout) {
+  const auto begin = std::chrono::steady_clock::now();
+  for (int polls = 0; !is_done(); ++polls) {
+    if (std::chrono::steady_clock::now() - begin > timeout) return false;
+    // Steps take milliseconds: a short while of asking again and again, then a rest in between.
+    if (polls > 1000) std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
+  return true;
+}
+
+[[noreturn]] inline void fail_unanswered(std::string_view name, const Communicator& communicator, std::chrono::seconds timeout) {
+  fail<Error>(name, "rank {} of {}: the others did not answer within {} s; one of them has ended or hangs", communicator.rank(),
+              communicator.size(), timeout.count());
+}
+
+}  // namespace detail
 }  // namespace reft

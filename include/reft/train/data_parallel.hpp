@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -25,13 +26,14 @@ inline std::vector<int64_t> share_of(const std::vector<int64_t>& batch, const Co
 /// @param gradients  1-D, of one device; written in place.   @param sums  equally many on all ranks.
 inline void all_reduce(Communicator& communicator, const std::vector<torch::Tensor>& gradients, std::vector<double>& sums) {
   torch::NoGradGuard no_grad;
-  const auto wide = torch::TensorOptions(torch::kFloat64);
+  const auto wide = torch::TensorOptions(torch::kFloat64).device(communicator.device());
   std::vector<torch::Tensor> parts{torch::tensor(sums, wide)};
-  for (const torch::Tensor& gradient : gradients) parts.push_back(gradient.to(wide.device(torch::kCPU)));
+  for (const torch::Tensor& gradient : gradients) parts.push_back(gradient.to(wide));
   torch::Tensor message = torch::cat(parts);
   communicator.all_reduce_sum(message);
   int64_t first = static_cast<int64_t>(sums.size());
-  for (int64_t i = 0; i < first; ++i) sums[i] = message.const_data_ptr<double>()[i];
+  const torch::Tensor summed = message.narrow(0, 0, first).cpu();
+  std::copy_n(summed.const_data_ptr<double>(), first, sums.begin());
   for (const torch::Tensor& gradient : gradients) {
     torch::Tensor(gradient).copy_(message.narrow(0, first, gradient.numel()));
     first += gradient.numel();

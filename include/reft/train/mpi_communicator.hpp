@@ -8,7 +8,6 @@
 #include <chrono>
 #include <exception>
 #include <string_view>
-#include <thread>
 
 #include "reft/error.hpp"
 #include "reft/train/communicator.hpp"
@@ -42,17 +41,14 @@ class MpiCommunicator : public Communicator {
   void all_reduce_sum(torch::Tensor& values) override {
     MPI_Request request;
     check(MPI_Iallreduce(MPI_IN_PLACE, values.data_ptr<double>(), static_cast<int>(values.numel()), MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD, &request));
-    const auto begin = std::chrono::steady_clock::now();
-    for (int done = 0, polls = 0;; ++polls) {
+    const bool answered = detail::poll([&] {
+      int done = 0;
       check(MPI_Test(&request, &done, MPI_STATUS_IGNORE));
-      if (done) return;
-      if (std::chrono::steady_clock::now() - begin > timeout_) {
-        failed_ = true;
-        fail<Error>("MpiCommunicator", "rank {} of {}: the others did not answer within {} s; one of them has ended or hangs", rank_, size_, timeout_.count());
-      }
-      // Steps take milliseconds: a short while of asking again and again, then a rest in between.
-      if (polls > 1000) std::this_thread::sleep_for(std::chrono::microseconds(100));
-    }
+      return done != 0;
+    }, timeout_);
+    if (answered) return;
+    failed_ = true;
+    detail::fail_unanswered("MpiCommunicator", *this, timeout_);
   }
 
  private:
