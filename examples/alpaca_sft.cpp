@@ -61,7 +61,7 @@ void add_flags(CLI::App& app, Settings& settings) {
   option("--max-examples", settings.max_examples, "only the first of each file; 0 = all", "Data")->check(CLI::NonNegativeNumber);
   option("--max-length", settings.max_length, "tokens of a sequence; 0 = the smaller of 512 and the model's context", "Data")
       ->check(CLI::NonNegativeNumber);
-  option("--template", settings.prompt_template, "wording of prompts: alpaca or none", "Data")
+  option("--template", settings.prompt_template, "wording of prompts: alpaca, none, or chat, the model's own", "Data")
       ->check(reft::program::checked_by([](const std::string& text) { reft::parse_prompt_template(text); }));
   option("--eval-generation", settings.eval_generation,
          "score greedy answers too: exact_match, or contains (the expected text is in the answer)", "Evaluation")

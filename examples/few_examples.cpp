@@ -121,7 +121,7 @@ class FewExamples {
   /// The rows as conversations of one turn, in the model's own wording.
   std::vector<reft::Example> chats(const std::vector<reft::RawExample>& rows) const {
     std::vector<reft::Example> examples;
-    for (const auto& [shown, prompt, expected] : reft::program::questions_of(rows, prompt_template(), rows.size())) {
+    for (const auto& [shown, prompt, expected, is_chat] : reft::program::questions_of(rows, prompt_template(), rows.size())) {
       const reft::RenderedChat chat = tokenizer_.chat_template().render_with_assistant({said("user", prompt), said("assistant", expected)});
       examples.push_back(reft::tokenize_chat(chat.text, chat.assistant, [&](std::string_view text) { return tokenizer_.encode(text, false); }));
     }
@@ -129,8 +129,7 @@ class FewExamples {
   }
 
   std::vector<int64_t> prompt_tokens(const reft::program::Question& question) const {
-    if (!is_chat()) return tokenizer_.encode(question.prompt);
-    return tokenizer_.encode(tokenizer_.chat_template().render(nlohmann::ordered_json::array({said("user", question.prompt)}), {.add_generation_prompt = true}), false);
+    return reft::prompt_tokens(tokenizer_, is_chat() ? reft::PromptTemplate::chat : reft::PromptTemplate::none, question.prompt);
   }
 
   int64_t longest() const { return std::min<int64_t>(512, base_->config().max_position_embeddings); }

@@ -7,7 +7,7 @@
 
 #include "reft/data/prompt_template.hpp"
 #include "reft/generate/adapter_registry.hpp"
-#include "reft/generate/generate.hpp"
+#include "reft/generate/generate_text.hpp"
 #include "reft/generate/score.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
 #include "support/adapter.hpp"
@@ -20,7 +20,6 @@ namespace {
 using reft::program::PromptLine;
 
 constexpr const char* kNoAdapter = "none";
-constexpr const char* kChat = "chat";
 constexpr int64_t kShortestSharedPrefix = 8;  // tokens below which sharing them is not worth a pass
 
 struct Settings {
@@ -34,7 +33,7 @@ struct Settings {
 
 /// One answer that is asked for.
 struct Task {
-  std::string text;     // of the prompt, as it was given
+  std::string text;     // of the prompt, in its wording; none of ids and chats
   std::string adapter;  // its name, or none
   reft::GenerationRequest request;
 };
@@ -72,8 +71,8 @@ class Generator {
   /// conversation; in another wording, asked for or the adapter's, each prompt stands alone.
   void chat() {
     if (names_.size() > 1) reft::fail<reft::ConfigError>("generate", "--interactive: expected one adapter, got {}", names_.size());
-    const bool is_free = settings_.prompt_template.empty() && adapter(names_.front()).info.prompt_template.empty();
-    const bool converses = settings_.prompt_template == kChat || (is_free && tokenizer().has_chat_template());
+    const std::optional<reft::PromptTemplate> asked = wording(adapter(names_.front()).info);
+    const bool converses = asked ? *asked == reft::PromptTemplate::chat : tokenizer().has_chat_template();
     auto messages = nlohmann::ordered_json::array();
     for (std::string line; fmt::print("> "), std::fflush(stdout), std::getline(std::cin, line);) {
       if (line.empty()) continue;
@@ -100,6 +99,12 @@ class Generator {
     return name == kNoAdapter ? reft::AdapterRegistry::Adapter{} : registry_.get(name);
   }
 
+  /// What was asked for, or what the adapter was trained with: it is best asked so.
+  std::optional<reft::PromptTemplate> wording(const reft::AdapterInfo& info) const {
+    const std::string& name = settings_.prompt_template.empty() ? info.prompt_template : settings_.prompt_template;
+    return name.empty() ? std::nullopt : std::optional(reft::parse_prompt_template(name));
+  }
+
   /// A conversation up to where the assistant's answer begins, in the model's own form.
   std::vector<int64_t> chat_tokens(const nlohmann::ordered_json& messages) const {
     return tokenizer().encode(tokenizer().chat_template().render(messages, {.add_generation_prompt = true}), /*add_special_tokens=*/false);
@@ -109,17 +114,9 @@ class Generator {
     const auto [interventions, info] = adapter(name);
     Task task{{}, name, {prompt.tokens, interventions, prompt.scale.value_or(settings_.scale)}};
     if (!prompt.tokens.empty()) return task;
-    if (settings_.prompt_template == kChat) {
-      task.request.prompt = chat_tokens(nlohmann::ordered_json::array({{{"role", "user"}, {"content", prompt.text}}}));
-      return task;
-    }
-    // An adapter is best asked in the wording it was trained with.
-    for (const std::string& candidate : {settings_.prompt_template, info.prompt_template, std::string("none")}) {
-      if (candidate.empty()) continue;
-      task.text = reft::render_prompt(reft::parse_prompt_template(candidate), prompt.text);
-      break;
-    }
-    task.request.prompt = tokenizer().encode(task.text);
+    const reft::PromptTemplate prompt_template = wording(info).value_or(reft::PromptTemplate::none);
+    if (prompt_template != reft::PromptTemplate::chat) task.text = reft::render_prompt(prompt_template, prompt.text);
+    task.request.prompt = reft::prompt_tokens(tokenizer(), prompt_template, prompt.text);
     return task;
   }
 
@@ -270,7 +267,7 @@ int main(int argc, char** argv) {
   source->require_option(1);
   app.add_option("--template", settings.prompt_template, "wording laid around a prompt: none, alpaca or chat, the model's own (default: the adapter's, else none; --interactive: else chat)")
       ->check(reft::program::checked_by([](const std::string& text) {
-        if (text != kChat) reft::parse_prompt_template(text);
+        reft::parse_prompt_template(text);
       }));
   add_choosing_flags(app, settings.generation);
   const char* output = "Output";

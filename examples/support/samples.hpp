@@ -8,7 +8,7 @@
 
 #include "reft/data/example.hpp"
 #include "reft/data/prompt_template.hpp"
-#include "reft/generate/generate.hpp"
+#include "reft/generate/generate_text.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
 
 namespace reft::program {
@@ -16,6 +16,7 @@ namespace reft::program {
 /// A prompt to look at: what a reader sees of it, what the model reads, and the answer of the data.
 struct Question {
   std::string shown, prompt, expected;
+  bool is_chat = false;  // the prompt is the user's message
 };
 
 /// The rows that are text, at most `count` of them, from all over the list.
@@ -24,7 +25,8 @@ inline std::vector<Question> questions_of(const std::vector<RawExample>& rows, P
   for (const RawExample& row : rows) {
     if (const auto* text = std::get_if<TextExample>(&row)) {
       questions.push_back({text->instruction + (text->input.empty() ? "" : "  [" + text->input + "]"),
-                           render_prompt(prompt_template, text->instruction, text->input), text->output});
+                           render_prompt(prompt_template, text->instruction, text->input), text->output,
+                           prompt_template == PromptTemplate::chat});
     } else if (const auto* pair = std::get_if<PromptExample>(&row)) {
       questions.push_back({pair->prompt, pair->prompt, pair->completion});
     }
@@ -59,7 +61,9 @@ template <class Base>
 std::vector<std::string> answers(ReftModel<Base>& model, const Tokenizer& tokenizer, const std::vector<Question>& questions,
                                  const GenerateOptions& options) {
   std::vector<std::vector<int64_t>> prompts;
-  for (const Question& question : questions) prompts.push_back(tokenizer.encode(question.prompt));
+  for (const Question& question : questions) {
+    prompts.push_back(prompt_tokens(tokenizer, question.is_chat ? PromptTemplate::chat : PromptTemplate::none, question.prompt));
+  }
   return answers(model, tokenizer, std::span<const std::vector<int64_t>>(prompts), options);
 }
 

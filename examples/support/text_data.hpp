@@ -30,6 +30,9 @@ inline TokenizeOptions tokenize_options(const std::string& prompt_template, int6
   TokenizeOptions options{.prompt_template = parse_prompt_template(prompt_template),
                           .max_length = sequence_length(max_length, config),
                           .vocabulary_size = config.vocab_size};
+  if (options.prompt_template == PromptTemplate::chat && !(tokenizer && tokenizer->has_chat_template())) {
+    fail<ConfigError>("--template", "chat: the model comes without a chat template");
+  }
   if (!tokenizer) return options;
   options.eos_token_id = tokenizer->eos_token_id();
   if (tokenizer->has_chat_template()) {

@@ -21,12 +21,9 @@ TEST_CASE("without a template the prompt is the instruction and its input") {
 }
 
 TEST_CASE("templates by name") {
-  for (auto prompt_template : {PromptTemplate::alpaca, PromptTemplate::none}) {
+  for (auto prompt_template : {PromptTemplate::alpaca, PromptTemplate::none, PromptTemplate::chat}) {
     REQUIRE(reft::parse_prompt_template(to_string(prompt_template)) == prompt_template);
   }
-  REQUIRE_THROWS_WITH(reft::parse_prompt_template("chat"),
-                      "[reft::parse_prompt_template] \"chat\": chat templates are not supported yet; use alpaca or "
-                      "none");
   REQUIRE_THROWS_WITH(reft::parse_prompt_template("llama"),
-                      "[reft::parse_prompt_template] \"llama\": expected alpaca or none");
+                      "[reft::parse_prompt_template] \"llama\": expected alpaca, none or chat");
 }

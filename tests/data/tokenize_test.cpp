@@ -102,3 +102,15 @@ TEST_CASE("chats are tokenized by the function that knows their template") {
   REQUIRE(result.examples == std::vector<Example>{{{1, 1, 5}, {kNone, kNone, 5}, 2}});
   REQUIRE_THROWS_AS(tokenize_examples({chat}, encode_bytes, {}), reft::DataError);
 }
+
+TEST_CASE("an instruction in the chat template is a conversation of one turn") {
+  nlohmann::ordered_json seen;
+  tokenize_examples({TextExample{"ab", "c", "de"}, PromptExample{"ab", "d"}}, encode_bytes,
+                    {.prompt_template = PromptTemplate::chat, .tokenize_chat = [&](const nlohmann::ordered_json& messages) {
+                       seen.push_back(messages);
+                       return Example{{1, 5}, {kNone, 5}, 1};
+                     }});
+  REQUIRE(seen == nlohmann::ordered_json::parse(
+      R"([[{"role":"user","content":"ab\nc"},{"role":"assistant","content":"de"}]])"));  // whoever gives a prompt means it
+  REQUIRE_THROWS_AS(tokenize_examples({TextExample{"ab", "", "de"}}, encode_bytes, {.prompt_template = PromptTemplate::chat}), reft::DataError);
+}

@@ -61,6 +61,7 @@ usage_errors() {
   expect_error 2 "--max-new-tokens" "${continued[@]}" --max-new-tokens=-1
   expect_error 2 "--temperature" "${continued[@]}" --temperature=-1
   expect_error 2 "--top-p" "${continued[@]}" --top-p 0
+  expect_error 2 '"llama": expected alpaca, none or chat' "${generate[@]}" --model "$stories" --prompt a --template llama
   expect_error 2 "--top-k" "${continued[@]}" --top-k=-1
   expect_error 2 "--repetition-penalty" "${continued[@]}" --repetition-penalty 0
 }
@@ -160,6 +161,8 @@ bad_models() {
   expect_error 1 "no tokenizer" "${generate[@]}" --model "$folder" --interactive
   expect_error 1 "tokenizer.json" "${activations[@]}" --model "$folder" --prompt hello --sites logits
   expect_error 1 "tokenizer.json" "${tokenize[@]}" --model "$folder" --text hello
+  expect_error 1 "chat: the model comes without a chat template" "${on_stories[@]}" --template chat
+  expect_error 1 "without a chat template" "${generate[@]}" --model "$stories" --prompt hello --template chat
   broken garbled; truncate -s 50000 "$folder/tokenizer.json"
   expect_error 1 "tokenizer.json" "${sft[@]}" --model "$folder" --data "$alpaca"
   expect_error 1 "tokenizer.json" "${tokenize[@]}" --model "$folder" --text hello

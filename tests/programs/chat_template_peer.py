@@ -3,6 +3,9 @@
   make WORK SHARED TEMPLATES   folders WORK/<name>: model/ (a shared tokenizer that has a chat template, or one of ours in
                                its place), chats.jsonl, and what transformers makes of them; WORK/cases lists them
   compare WORK                 checks what our program left there; exits 1 if something is off
+  model WORK SHARED            WORK/chat: a Llama of random weights with a real tokenizer and its template, two files of chats to
+                               train on, and prompts.jsonl, what generation should begin with
+  trained WORK                 checks the tokens, labels and first loss that alpaca_sft had of them
 """
 import json
 import os
@@ -107,8 +110,79 @@ def compare(work):
     sys.exit(1 if problems else 0)
 
 
+QUESTION = "What is Grüße + 2?"
+
+
+def as_messages(row):
+    if "messages" in row:
+        return row["messages"]
+    return [{"role": "user", "content": "\n".join(filter(None, (row["instruction"], row["input"])))}, {"role": "assistant", "content": row["output"]}]
+
+
+def supervised(tokenizer, messages):
+    """(ids, labels): -100 but for the tokens that lie in an assistant's turn and its end, by their place in the text"""
+    render = lambda count: tokenizer.apply_chat_template(messages[:count], tokenize=False)  # noqa: E731
+    turns = [(len(render(i)), len(render(i + 1))) for i, message in enumerate(messages) if message["role"] == "assistant"]
+    encoded = tokenizer(render(len(messages)), add_special_tokens=False, return_offsets_mapping=True)
+    inside = [any(begin <= at < end for begin, end in turns) for at, _ in encoded["offset_mapping"]]
+    ids = tokenizer.apply_chat_template(messages)
+    assert ids == encoded["input_ids"]
+    return ids, [token if learned else -100 for token, learned in zip(ids, inside)]
+
+
+def model(work, shared):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+    folder = work / "chat"
+    folder.mkdir()
+    for file in (Path(shared) / "tokenizers/phi3").iterdir():
+        shutil.copyfile(file, folder / file.name)
+    torch.manual_seed(1)
+    LlamaForCausalLM(LlamaConfig(vocab_size=32064, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                                 num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3)).save_pretrained(folder)
+    generator = random.Random(3)
+    words = ["Hi", "what", "2 + 2 =", "Grüße,", "日本語", "🙂", "it's", "\n\n"]
+    said = lambda: " ".join(generator.choice(words) for _ in range(1 + generator.randrange(6))).strip() or "x"  # noqa: E731
+    chats = [{"messages": [{"role": "assistant" if i % 2 else "user", "content": said()} for i in range(2 * (1 + generator.randrange(3)))]} for _ in range(12)]
+    rows = [{"instruction": said(), "input": said() if i % 2 else "", "output": said()} for i in range(12)]
+    for name, lines in (("messages", chats), ("instructions", rows)):
+        (work / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    asked = [{"role": "user", "content": QUESTION}]
+    print(json.dumps({"question": QUESTION, "tokens": tokenizer.apply_chat_template(asked, add_generation_prompt=True)}))
+
+
+def trained(work):
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+    tokenizer, base = AutoTokenizer.from_pretrained(work / "chat"), AutoModelForCausalLM.from_pretrained(work / "chat", dtype=torch.float32)
+    for name in ("messages", "instructions"):
+        table, = [load_file(file) for file in (work / f"{name}_cache").iterdir()]
+        rows = [json.loads(line) for line in (work / f"{name}.jsonl").read_text().split("\n")[:-1]]
+        loss, count = 0.0, 0
+        for i, row in enumerate(rows):
+            ids, labels = supervised(tokenizer, as_messages(row))
+            begin, end = table["offsets"][i:i + 2].tolist()
+            assert table["input_ids"][begin:end].tolist() == ids, (name, i, "ids", table["input_ids"][begin:end].tolist(), ids)
+            assert table["labels"][begin:end].tolist() == labels, (name, i, "labels", table["labels"][begin:end].tolist(), labels)
+            first = next(j for j, label in enumerate(labels) if label != -100)
+            assert table["prompt_lengths"][i] == first, (name, i, table["prompt_lengths"][i], first)
+            with torch.no_grad():
+                terms = sum(label != -100 for label in labels)
+                loss += base(torch.tensor([ids]), labels=torch.tensor([labels])).loss.item() * terms
+            count += terms
+        steps = [json.loads(line)["loss"] for line in (work / f"{name}_metrics.jsonl").read_text().splitlines()]
+        print(f"{name}: first loss {steps[0]:.6f}, transformers' {loss / count:.6f}; after {len(steps)} steps {steps[-1]:.6f}")
+        assert abs(steps[0] - loss / count) < 1e-4 and steps[-1] < steps[0], (steps, loss / count)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
+    if sys.argv[1] == "model":
+        model(Path(sys.argv[2]), sys.argv[3])
+    elif sys.argv[1] == "trained":
+        trained(Path(sys.argv[2]))
+    elif sys.argv[1] == "make":
         make(Path(sys.argv[2]), sys.argv[3], sys.argv[4])
     else:
         compare(Path(sys.argv[2]))

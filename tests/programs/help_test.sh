@@ -2,6 +2,14 @@
 # --help of every program: exit code 0, every flag with a word about it, and the defaults.
 source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
 
+# grouped PROGRAM GROUP...: its flags stand under these headings.
+grouped() {
+  local program=$1 group
+  shift
+  expect_code 0 "$program --help" "$bin/$program" --help
+  for group; do grep -q "^$group:\$" "$work/out" || fail "$program --help has no group $group"; done
+}
+
 # shows PROGRAM FLAG...: its help has a line for each; FLAG=VALUE also asks for the default.
 shows() {
   local program=$1 flag
@@ -26,7 +34,8 @@ shows alpaca_sft "${machine[@]}" intervention=loreft layers=all 'positions=f1\+l
   phase=prompt token-ids position-rule=paper epochs=3 batch-size=8 accumulate=1 learning-rate=0.0009 schedule=linear warmup-ratio=0 weight-decay=0 \
   max-grad-norm=1 template=alpaca eval-fraction=0 model data output overwrite eval-data max-steps max-length max-examples no-shuffle \
   init-adapter config resume checkpoint-every=0 checkpoint-minutes=0 keep-checkpoints=1 metrics tensorboard report data-weights data-cache stream \
-  deterministic eval-every=0 eval-generation eval-max-new-tokens=64 metric-for-best patience=0 activation dropout-on projection-bias
+  deterministic eval-every=0 eval-generation eval-max-new-tokens=64 metric-for-best patience=0 activation dropout-on projection-bias rank-timeout=300 \
+  trunk-cache=auto
 trainer=("${machine[@]}" output overwrite no-shuffle epochs=3 max-steps batch-size=8 accumulate=1 learning-rate=0.0009 schedule=linear warmup-ratio=0
   weight-decay=0 max-grad-norm=1 eval-data eval-fraction=0 eval-every=0 metric-for-best patience=0 checkpoint-every=0 resume metrics tensorboard report
   max-length max-examples intervention=loreft layers=all 'positions=f1\+l1' tie=group rank=4 init-adapter)
@@ -45,4 +54,6 @@ shows ablation "${machine[@]}" model data questions forms 'positions=f4\+l4' ran
 shows overhead "${machine[@]}" model output=overhead phase=prompt ranks=1,4,8,16,32 layers=1,2,4,6 positions=1,2,4,8,16 prompt-tokens=64 \
   new-tokens=16 repeats=30
 shows tokenize model file text decode lines chat no-special
+for program in alpaca_sft classification preference; do grouped $program Interventions Data Training Evaluation Machine; done
+grouped generate Adapter "Choosing tokens" Output Machine
 ! (shows alpaca_sft rank=5) 2>/dev/null || fail "a wrong default went unseen"

@@ -10,27 +10,30 @@ namespace reft {
 /// How an instruction becomes the text that the model reads.
 ///   alpaca   the Stanford Alpaca prompt, with its two wordings for instructions with and without an input
 ///   none     the instruction, and the input on the next line if there is one
-enum class PromptTemplate { alpaca, none };
+///   chat     the same as the user's message, and around it the model's own chat template, which its tokenizer knows
+enum class PromptTemplate { alpaca, none, chat };
 
 inline std::string_view to_string(PromptTemplate prompt_template) {
-  return prompt_template == PromptTemplate::alpaca ? "alpaca" : "none";
+  switch (prompt_template) {
+    case PromptTemplate::alpaca: return "alpaca";
+    case PromptTemplate::none: return "none";
+    case PromptTemplate::chat: break;
+  }
+  return "chat";
 }
 
 /// @throws ConfigError.
 inline PromptTemplate parse_prompt_template(std::string_view text) {
-  for (auto prompt_template : {PromptTemplate::alpaca, PromptTemplate::none}) {
+  for (auto prompt_template : {PromptTemplate::alpaca, PromptTemplate::none, PromptTemplate::chat}) {
     if (text == to_string(prompt_template)) return prompt_template;
   }
-  if (text == "chat") {
-    fail<ConfigError>("parse_prompt_template", "\"chat\": chat templates are not supported yet; use alpaca or none");
-  }
-  fail<ConfigError>("parse_prompt_template", "\"{}\": expected alpaca or none", text);
+  fail<ConfigError>("parse_prompt_template", "\"{}\": expected alpaca, none or chat", text);
 }
 
-/// The prompt's text, up to where the answer begins.
+/// The prompt's text, up to where the answer begins; of a chat the user's message alone.
 inline std::string render_prompt(PromptTemplate prompt_template, std::string_view instruction,
                                  std::string_view input = {}) {
-  if (prompt_template == PromptTemplate::none) {
+  if (prompt_template != PromptTemplate::alpaca) {
     return input.empty() ? std::string(instruction) : fmt::format("{}\n{}", instruction, input);
   }
   if (input.empty()) {

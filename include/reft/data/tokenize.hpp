@@ -78,13 +78,15 @@ inline Example tokenize(const RawExample& raw, const EncodeFunction& encode, con
     return tokenize_text(text->prompt, text->completion, encode, options.eos_token_id);
   }
   if (const auto* text = std::get_if<PlainText>(&raw)) return tokenize_plain(text->text, encode, options.eos_token_id);
-  if (const auto* chat = std::get_if<ChatExample>(&raw)) {
+  const auto tokenize_chat = [&](const nlohmann::ordered_json& messages) {
     if (!options.tokenize_chat) fail<DataError>("tokenize_examples", "chat messages need a tokenizer that has a chat template");
-    return options.tokenize_chat(chat->messages);
-  }
+    return options.tokenize_chat(messages);
+  };
+  if (const auto* chat = std::get_if<ChatExample>(&raw)) return tokenize_chat(chat->messages);
   const auto& text = std::get<TextExample>(raw);
-  return tokenize_text(render_prompt(options.prompt_template, text.instruction, text.input), text.output, encode,
-                       options.eos_token_id);
+  const std::string prompt = render_prompt(options.prompt_template, text.instruction, text.input);
+  if (options.prompt_template != PromptTemplate::chat) return tokenize_text(prompt, text.output, encode, options.eos_token_id);
+  return tokenize_chat({{{"role", "user"}, {"content", prompt}}, {{"role", "assistant"}, {"content", text.output}}});
 }
 
 inline void check_vocabulary(const Example& example, int64_t vocabulary_size) {

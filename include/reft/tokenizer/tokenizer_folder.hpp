@@ -126,7 +126,7 @@ inline std::vector<std::filesystem::path> find_tokenizer_files(const std::filesy
   for (const char* name : {"tokenizer.json", "vocab.json", "vocab.txt"}) add(name);
   for (const detail::RankFile& row : detail::kRankFiles) add(row.name);
   if (files.empty()) return files;
-  for (const char* name : {"merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"}) add(name);
+  for (const char* name : {"merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json"}) add(name);
   return files;
 }
 
