@@ -1,11 +1,13 @@
-// How few examples teach a format? Trains on the first 1, 2, 5, … of a file and asks unseen questions; an answer counts if
-// it has the format. The default format is the bare answer; the embedded model says whole sentences.
+// How few examples teach a format? Trains on 1, 2, 5, … examples drawn from a file and asks unseen questions; an answer counts
+// if it has the format. The default format is the bare answer; the embedded model says whole sentences.
 //   Ref: Wu et al. 2024, arXiv:2404.03592, appendix G.2, with 5 and 10 examples.
+#include <cmath>
 #include <filesystem>
 #include <mutex>
 #include <regex>
 
 #include "reft/data/readers.hpp"
+#include "reft/data/sampler_order.hpp"
 #include "reft/data/tokenize_chat.hpp"
 #include "reft/model/loading.hpp"
 #include "reft/report/heat_map.hpp"
@@ -27,9 +29,10 @@ const std::filesystem::path kExamples = REFT_SOURCE_DIR "/examples";
 struct Settings {
   std::string model = (kExamples / "tiny_model").string(), data = (kExamples / "data/instructions_train.json").string();
   std::string questions = (kExamples / "data/instructions_heldout.json").string(), format = "[^.]+", output = "few_examples";
-  std::string template_name = "alpaca", counts = "1,2,5,10,20", layers = "all", positions = "f4+l4";
-  int64_t rank = 4, steps = 60, seeds = 3, max_questions = 0, max_new_tokens = 32;
-  double learning_rate = 1e-2;
+  std::string template_name = "alpaca", counts = "1,2,5,10,20";
+  int64_t steps = 150, draws = 5, max_questions = 0, max_new_tokens = 32;
+  double learning_rate = 1e-2, weight_decay = 0.0;
+  reft::program::InterventionFlags interventions;
 };
 
 std::string is_expression(const std::string& text) {
@@ -42,27 +45,25 @@ std::string is_expression(const std::string& text) {
 }
 
 void add_flags(CLI::App& app, Settings& settings) {
+  settings.interventions.add_to(app);
   const auto option = [&](const char* name, auto& value, const char* help) {
     return app.add_option(name, value, help)->capture_default_str()->group("Experiment");
   };
   option("--model", settings.model, "base: a Hugging Face folder, the id of a model in its local cache, or a llama2.c file");
-  option("--data", settings.data, "examples of the format: instruction, input, output");
+  option("--data", settings.data, "examples are drawn from these: instruction, input, output");
   option("--questions", settings.questions, "unseen ones of the same form");
   option("--format", settings.format, "regular expression that a whole answer must match, as ECMAScript")->check(is_expression);
   option("--template", settings.template_name, "of prompts: alpaca, none, or chat, the model's own")->check(CLI::IsMember({"alpaca", "none", "chat"}));
   option("--counts", settings.counts, "numbers of examples, joined by ','")
       ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
-  option("--layers", settings.layers, "all, or layers joined by ';'")
-      ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_layers(text); }));
-  option("--positions", settings.positions, "edited positions of the prompt; they share an intervention")
-      ->check(reft::program::checked_by([](const std::string& text) { reft::Positions::parse(text); }));
-  option("--rank", settings.rank, "of each LoReFT")->check(CLI::PositiveNumber);
   option("--steps", settings.steps, "optimizer steps, on all examples each")->check(CLI::NonNegativeNumber);
-  option("--seeds", settings.seeds, "runs of each number, from different starts")->check(CLI::PositiveNumber);
+  option("--draws", settings.draws, "runs of each number, with other examples and from another start")->check(CLI::PositiveNumber);
   option("--learning-rate", settings.learning_rate, "at the first step; falls linearly to 0")->check(CLI::NonNegativeNumber);
+  option("--weight-decay", settings.weight_decay, "of all parameters but b")->check(CLI::NonNegativeNumber);
   option("--max-questions", settings.max_questions, "only the first questions; 0 = all")->check(CLI::NonNegativeNumber);
   option("--max-new-tokens", settings.max_new_tokens, "of an answer")->check(CLI::PositiveNumber);
-  option("--output", settings.output, "folder for few_examples.json and few_examples.svg");
+  option("--output", settings.output, "folder for few_examples.json, few_examples.svg, and misses.json: answers without the format");
+  settings.interventions.set_defaults("f4+l4", "all", 4);
 }
 
 struct Run {
@@ -71,6 +72,7 @@ struct Run {
   double format_rate = 0.0;   ///< share of answers that have the format
   double content_rate = 0.0;  ///< share of answers that also hold the expected output
   std::vector<std::string> answers;
+  std::vector<size_t> misses;  ///< questions whose answers do not have the format
 };
 
 class FewExamples {
@@ -87,19 +89,26 @@ class FewExamples {
   int64_t num_examples() const { return std::ssize(examples_); }
   const std::vector<reft::program::Question>& questions() const { return questions_; }
 
-  /// Trains and asks; many threads may do so at once. Nothing is trained on no examples.
+  /// Draws examples, trains and asks; many threads may do so at once. Of one seed fewer examples are the first of more.
   Run run(int64_t count, uint64_t seed) const {
     Model model(base_);
     if (count > 0) {
-      reft::program::seeded(seed, [&] { attach(model); });
-      const std::vector<reft::Example> shown(examples_.begin(), examples_.begin() + count);
-      reft::TrainerOptions options{.epochs = settings_.steps, .batch_size = count, .learning_rate = settings_.learning_rate, .seed = seed};
+      reft::program::seeded(seed, [&] { settings_.interventions.attach(model); });
+      std::vector<reft::Example> shown;
+      for (const int64_t index : reft::shuffled_order(num_examples(), seed)) {
+        if (std::ssize(shown) < count) shown.push_back(examples_[index]);
+      }
+      reft::TrainerOptions options{.epochs = settings_.steps, .batch_size = count, .learning_rate = settings_.learning_rate,
+                                         .weight_decay = settings_.weight_decay, .seed = seed};
       reft::Trainer<reft::CausalLM>(model, options).fit(shown);
     }
     Run result{.examples = count, .seed = seed, .answers = reft::program::answers(model, tokenizer_, std::span(prompts_), {.max_new_tokens = settings_.max_new_tokens})};
     const double share = 1.0 / static_cast<double>(questions_.size());
     for (size_t i = 0; i < questions_.size(); ++i) {
-      if (!std::regex_match(result.answers[i], format_)) continue;
+      if (!std::regex_match(result.answers[i], format_)) {
+        result.misses.push_back(i);
+        continue;
+      }
       result.format_rate += share;
       if (result.answers[i].find(questions_[i].expected) != std::string::npos) result.content_rate += share;
     }
@@ -134,14 +143,6 @@ class FewExamples {
 
   int64_t longest() const { return std::min<int64_t>(512, base_->config().max_position_embeddings); }
 
-  void attach(Model& model) const {
-    const auto chosen = reft::program::parse_layers(settings_.layers);
-    for (int layer = 0; layer < static_cast<int>(base_->num_layers()); ++layer) {
-      if (chosen && std::ranges::find(*chosen, layer) == chosen->end()) continue;
-      model.attach<reft::LoReFT>({.layer = layer, .positions = settings_.positions, .tie = reft::Tie::all}, {.rank = settings_.rank});
-    }
-  }
-
   reft::CausalLM base_;
   reft::Tokenizer tokenizer_;
   const Settings& settings_;
@@ -159,21 +160,51 @@ void print_samples(const Run& before, const Run& after, const std::vector<reft::
   }
 }
 
-/// One map for the format and one for the content: seeds down, numbers of examples across.
-std::string draw(const std::vector<Run>& runs, int64_t seeds) {
-  reft::HeatMap format{.title = "format, per cent", .x_label = "examples", .y_label = "seed", .high = 100.0, .decimals = 0}, content = format;
-  content.title = "and the right answer";
-  for (reft::HeatMap* map : {&format, &content}) map->values.resize(seeds);
-  for (int64_t i = 0; i < std::ssize(runs); ++i) {
-    const int64_t row = i % seeds;
-    if (i < seeds) format.rows.push_back(std::to_string(runs[i].seed));
-    if (row == 0) format.columns.push_back(std::to_string(runs[i].examples));
-    format.values[row].push_back(100.0 * runs[i].format_rate);
-    content.values[row].push_back(100.0 * runs[i].content_rate);
+/// One number of examples over all draws.
+struct Summary {
+  int64_t examples = 0;
+  double mean = 0.0, deviation = 0.0, lowest = 1.0, highest = 0.0;  // of the format
+  double content = 0.0;                                             // mean
+};
+
+std::vector<Summary> summarize(const std::vector<Run>& runs, int64_t draws) {
+  std::vector<Summary> summaries;
+  for (size_t first = 0; first < runs.size(); first += draws) {
+    Summary summary{.examples = runs[first].examples};
+    const std::span draws_of(runs.begin() + first, draws);
+    for (const Run& run : draws_of) {
+      summary.mean += run.format_rate / draws;
+      summary.content += run.content_rate / draws;
+      summary.lowest = std::min(summary.lowest, run.format_rate);
+      summary.highest = std::max(summary.highest, run.format_rate);
+    }
+    for (const Run& run : draws_of) summary.deviation += std::pow(run.format_rate - summary.mean, 2) / std::max<int64_t>(1, draws - 1);
+    summary.deviation = std::sqrt(summary.deviation);
+    summaries.push_back(summary);
   }
-  content.rows = format.rows;
-  content.columns = format.columns;
-  return reft::program::side_by_side({reft::to_svg(format), reft::to_svg(content)});
+  return summaries;
+}
+
+/// The rates over the number of examples, between the lowest and the highest of the draws; and those of every draw.
+std::string draw(const std::vector<Run>& runs, const std::vector<Summary>& summaries) {
+  reft::ChartSeries format{.name = "format", .style = reft::SeriesStyle::dots}, content{.name = "right answer", .style = reft::SeriesStyle::dots, .color = 1};
+  reft::ChartSeries lowest{.name = "lowest, highest", .color = 2}, highest{.color = 2};
+  reft::HeatMap map{.title = "format, per cent", .x_label = "examples", .y_label = "draw", .high = 100.0, .decimals = 0};
+  map.values.resize(runs.size() / summaries.size());
+  for (const Summary& summary : summaries) {
+    const auto x = static_cast<double>(summary.examples);
+    format.points.push_back({x, 100.0 * summary.mean});
+    content.points.push_back({x, 100.0 * summary.content});
+    lowest.points.push_back({x, 100.0 * summary.lowest});
+    highest.points.push_back({x, 100.0 * summary.highest});
+    map.columns.push_back(std::to_string(summary.examples));
+  }
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (i < map.values.size()) map.rows.push_back(std::to_string(runs[i].seed));
+    map.values[i % map.values.size()].push_back(100.0 * runs[i].format_rate);
+  }
+  const reft::LineChart chart{.title = "answers, per cent", .x_label = "examples", .series = {lowest, highest, content, format}, .from_zero = true};
+  return reft::program::side_by_side({reft::to_svg(chart), reft::to_svg(map)});
 }
 
 int run(const Settings& settings, const Common& common) {
@@ -189,7 +220,7 @@ int run(const Settings& settings, const Common& common) {
     if (count > experiment.num_examples()) {
       reft::fail<reft::ConfigError>("few_examples", "--counts: {} examples, but {} has {}", count, settings.data, experiment.num_examples());
     }
-    for (int64_t i = 0; i < settings.seeds; ++i) runs.push_back({count, common.seed + static_cast<uint64_t>(i)});
+    for (int64_t i = 0; i < settings.draws; ++i) runs.push_back({count, common.seed + static_cast<uint64_t>(i)});
   }
   std::mutex mutex;
   reft::program::for_each_in_parallel(std::ssize(runs), at::get_num_threads(), [&](int64_t i) {
@@ -202,11 +233,22 @@ int run(const Settings& settings, const Common& common) {
 
   const Run base_run = experiment.run(0, common.seed);
   print_samples(base_run, runs.back(), experiment.questions());
-  nlohmann::ordered_json result{{"base_format_rate", base_run.format_rate}, {"runs", nlohmann::ordered_json::array()}};
-  for (const Run& run : runs) {
-    result["runs"].push_back({{"examples", run.examples}, {"seed", run.seed}, {"format_rate", run.format_rate}, {"content_rate", run.content_rate}});
+  nlohmann::ordered_json result{{"base_format_rate", base_run.format_rate}, {"counts", nlohmann::ordered_json::array()}, {"runs", nlohmann::ordered_json::array()}};
+  const std::vector<Summary> summaries = summarize(runs, settings.draws);
+  fmt::print("{:>8} {:>7} {:>6} {:>7} {:>8} {:>21}\n", "examples", "format", "± sd", "lowest", "highest", "and the right answer");
+  for (const Summary& summary : summaries) {
+    fmt::print("{:>8} {:>7.3f} {:>6.3f} {:>7.3f} {:>8.3f} {:>21.3f}\n", summary.examples, summary.mean, summary.deviation, summary.lowest, summary.highest, summary.content);
+    result["counts"].push_back({{"examples", summary.examples}, {"format_rate", summary.mean}, {"deviation", summary.deviation}, {"content_rate", summary.content}});
   }
-  reft::program::write_results(settings.output, "few_examples", result, draw(runs, settings.seeds));
+  nlohmann::ordered_json misses = nlohmann::ordered_json::array();
+  for (const Run& run : runs) {
+    nlohmann::ordered_json answers = nlohmann::ordered_json::array();
+    for (const size_t i : run.misses) answers.push_back({{"question", experiment.questions()[i].shown}, {"answer", run.answers[i]}});
+    result["runs"].push_back({{"examples", run.examples}, {"seed", run.seed}, {"format_rate", run.format_rate}, {"content_rate", run.content_rate}});
+    misses.push_back({{"examples", run.examples}, {"seed", run.seed}, {"answers", answers}});
+  }
+  reft::program::write_results(settings.output, "few_examples", result, draw(runs, summaries));
+  reft::write_file_atomically(std::filesystem::path(settings.output) / "misses.json", misses.dump(1) + "\n");
   return 0;
 }
 
