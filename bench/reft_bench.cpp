@@ -86,6 +86,7 @@ reft::CausalLM make_base(const Settings& settings, const reft::program::Common& 
   config.tie_word_embeddings = settings.tie;
   reft::CausalLM base(config, torch::TensorOptions().dtype(options.dtype.value_or(torch::kFloat32)).device(options.device));
   reft::initialize(base);
+  if (options.quantization != reft::Quantization::none) base->quantize(options.quantization);
   return base;
 }
 
@@ -238,5 +239,6 @@ int main(int argc, char** argv) {
   reft::program::Common common;
   add_flags(app, settings);
   common.add_to(app);
+  common.add_quantize(app);
   return reft::program::run(app, argc, argv, [&] { return measure(settings, common, begin); });
 }

@@ -95,6 +95,7 @@ int main(int argc, char** argv) {
   auto* output = app.add_option("--output", settings.output, "safetensors file");
   app.add_flag("--list-sites", settings.list_sites, "print every site of the model with its width, and stop");
   common.add_to(app);
+  common.add_quantize(app);
   app.callback([&] {
     if (settings.list_sites) return;
     if (tokens->count() + prompt->count() == 0) throw CLI::RequiredError("--tokens or --prompt");

@@ -7,6 +7,7 @@
 #include "reft/data/dataset.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
 #include "reft/train/generation_metric.hpp"
+#include "reft/train/constant_prefix.hpp"
 #include "reft/train/trunk_cache.hpp"
 #include "support/interventions.hpp"
 #include "support/model_path.hpp"
@@ -67,7 +68,7 @@ void add_flags(CLI::App& app, Settings& settings) {
          "score greedy answers too: exact_match, or contains (the expected text is in the answer)", "Evaluation")
       ->check(CLI::IsMember({"exact_match", "contains"}));
   option("--eval-max-new-tokens", settings.eval_max_new_tokens, "of those answers", "Evaluation")->check(CLI::PositiveNumber);
-  option("--trunk-cache", settings.trunk_cache, "auto (blocks below the lowest edit run once for each example where they are a quarter or more) or off", "Training")
+  option("--trunk-cache", settings.trunk_cache, "auto (what no edit can change, where it is a quarter of the work or more, is computed once for each example: blocks below the lowest edit, else tokens before the first) or off", "Training")
       ->check(CLI::IsMember({"auto", "off"}));
 }
 
@@ -203,6 +204,28 @@ std::vector<reft::ReportSample> report_samples(const std::vector<Question>& ques
   return samples;
 }
 
+/// What of the work no edit can change, judged by some examples.
+double constant_share(const Model& model, const reft::ExampleSource& examples) {
+  int64_t constant = 0, all = 0;
+  for (int64_t i = 0; i < std::min<int64_t>(examples.size(), 64); ++i) {
+    const reft::RaggedBatch batch = reft::detail::collate(examples.sequences(i), torch::kCPU);
+    for (const int64_t length : reft::ConstantPrefix::prefix_lengths(model.interventions(), batch)) constant += length;
+    all += batch.num_tokens();
+  }
+  return static_cast<double>(constant) / static_cast<double>(std::max<int64_t>(all, 1));
+}
+
+reft::Objective<reft::CausalLM> objective(const Settings& settings, const reft::TrainerOptions& options, const Model& model,
+                                          const reft::ExampleSource& examples, reft::TrunkCache<reft::CausalLM>& trunk, reft::ConstantPrefix& prefix) {
+  constexpr double kWorthIt = 0.25;
+  const double blocks = static_cast<double>(trunk.num_blocks()) / static_cast<double>(model.base()->num_layers());
+  if (settings.trunk_cache == "auto" && options.epochs > 1) {
+    if (blocks >= kWorthIt) return trunk.objective();
+    if (!settings.stream && constant_share(model, examples) >= kWorthIt) return prefix.objective();
+  }
+  return &reft::language_modelling_loss<reft::CausalLM>;
+}
+
 int run(CLI::App& app, Settings& settings, Common common) {
   const bool embedded = settings.is_embedded();
   common.apply();
@@ -242,8 +265,8 @@ int run(CLI::App& app, Settings& settings, Common common) {
   options.mixture = data.mixture;
   options.communicator = communicator;
   reft::TrunkCache trunk(model);
-  const bool caches = settings.trunk_cache == "auto" && options.epochs > 1 && 4 * trunk.num_blocks() >= model.base()->num_layers();
-  reft::Trainer<reft::CausalLM> trainer(model, options, caches ? trunk.objective() : &reft::language_modelling_loss<reft::CausalLM>);
+  reft::ConstantPrefix prefix;
+  reft::Trainer<reft::CausalLM> trainer(model, options, objective(settings, options, model, *data.train, trunk, prefix));
   if (!settings.eval_generation.empty()) {
     const reft::Scorer scorer = settings.eval_generation == "contains" ? reft::contains_match : reft::exact_match;
     const auto decode = [&](std::span<const int64_t> ids) { return tokenizer->decode(ids); };
@@ -279,5 +302,6 @@ int main(int argc, char** argv) {
   Common common;
   add_flags(app, settings);
   common.add_to(app);
+  common.add_quantize(app);
   return reft::program::run(app, argc, argv, [&] { return run(app, settings, common); });
 }

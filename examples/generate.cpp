@@ -280,6 +280,7 @@ int main(int argc, char** argv) {
       ->check(reft::program::checked_by([](const std::string& text) { reft::program::parse_tokens(text); }));
   interactive->excludes(json);
   common.add_to(app);
+  common.add_quantize(app);
   return reft::program::run(app, argc, argv, [&] {
     common.apply();
     settings.generation.sampling.seed = common.seed;

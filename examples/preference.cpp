@@ -123,5 +123,6 @@ int main(int argc, char** argv) {
   Common common;
   add_flags(app, settings);
   common.add_to(app);
+  common.add_quantize(app);
   return reft::program::run(app, argc, argv, [&] { return run(app, settings, common); });
 }

@@ -42,7 +42,7 @@ inline void tune_memory() {
 
 /// The flags every program has, and what they mean.
 struct Common {
-  std::string device = "auto", dtype = "auto";
+  std::string device = "auto", dtype = "auto", quantize = "none";
   int threads = 0;
   uint64_t seed = 42;
   bool quiet = false;
@@ -57,6 +57,12 @@ struct Common {
         ->check(CLI::NonNegativeNumber)->group(group);
     app.add_option("--seed", seed, "of every random choice")->capture_default_str()->check(CLI::NonNegativeNumber)->group(group);
     app.add_flag("--quiet", quiet, "no progress on standard error")->group(group);
+  }
+
+  /// For programs that load a base and leave its blocks as they are.
+  void add_quantize(CLI::App& app) {
+    app.add_option("--quantize", quantize, "keep the matrices of the base's blocks in 8 or 4 bits: none, int8 or nf4")->capture_default_str()
+        ->check(CLI::IsMember({"none", "int8", "nf4"}))->group("Machine");
   }
 
   /// Sets threads, seed and how memory is kept. Call it first in the body of the program.
@@ -81,7 +87,7 @@ struct Common {
   torch::Dtype dtype_or(torch::Dtype fallback) const { return dtype == "auto" ? fallback : parse_dtype(dtype); }
 
   LoadOptions load_options() const {
-    LoadOptions options{.device = torch_device()};
+    LoadOptions options{.device = torch_device(), .quantization = parse_quantization(quantize)};
     if (dtype != "auto") options.dtype = parse_dtype(dtype);
     else if (options.device.is_cuda()) options.dtype = torch::kBFloat16;
     return options;

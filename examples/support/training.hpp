@@ -26,7 +26,7 @@ struct TrainingFlags {
   TrainerOptions options;
   std::string program, output = "adapter", schedule = "linear", metrics, tensorboard, report;
   int64_t max_steps = -1;
-  bool no_shuffle = false, deterministic = false, overwrite = false, resume = false;
+  bool no_shuffle = false, deterministic = false, activation_checkpointing = false, overwrite = false, resume = false;
 
   /// @param best_metrics  what --metric-for-best may name.
   void add_to(CLI::App& app, std::string name, const char* best_metrics) {
@@ -47,6 +47,7 @@ struct TrainingFlags {
     option("--warmup-ratio", options.warmup_ratio, "share of the steps", "Training")->check(CLI::Range(0.0, 1.0));
     option("--weight-decay", options.weight_decay, "of all parameters but b", "Training")->check(CLI::NonNegativeNumber);
     option("--max-grad-norm", options.max_gradient_norm, "gradients are scaled down to it; 0 = never", "Training")->check(CLI::NonNegativeNumber);
+    app.add_flag("--activation-checkpointing", activation_checkpointing, "compute blocks again in backward: less memory, more time")->group("Training");
     app.add_flag("--deterministic", deterministic, "only operations that give the same bits every time; an error where there is none")
         ->group("Training");
     option("--eval-every", options.evaluate_every, "steps between evaluations; 0 = after every epoch", "Evaluation")->check(CLI::NonNegativeNumber);
@@ -160,6 +161,7 @@ class TrainingRun {
   std::optional<TrainingResult> fit(Trainer<Base>& trainer, ReftModel<Base>& model, const ExampleSource& examples,
                                     const ExampleSource& evaluation, const AdapterInfo& info) {
     if (is_first_) flags_.create_output();
+    model.set_activation_checkpointing(flags_.activation_checkpointing);
     stop_on_signals(true);
     if (is_first_) observe(trainer);
     const TrainingResult result = trainer.fit(examples, evaluation);

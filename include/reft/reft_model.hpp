@@ -116,6 +116,10 @@ class ReftModel {
 
   // RUNNING
 
+  /// Keeps nothing but the inputs of the base's blocks for backward, which computes them again: less memory, a third more
+  /// time. Bases of one's own may ignore it.
+  void set_activation_checkpointing(bool on = true) { interventions_->set_activation_checkpointing(on); }
+
   /// Runs the base over prompts with the interventions on.
   /// @param inputs  what the base's forward takes before its context; the first are the token ids, for interventions that
   ///   act on certain ones.

@@ -1,5 +1,6 @@
 #include "reft/model/causal_lm.hpp"
 
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -200,6 +201,40 @@ TEST_CASE("where only a few rows are not constant, the block above has the gradi
       check_equal(edited, loss_and_gradients(model, context, parameters), 1e-10);
       CHECK(edited[1].abs().max().item<double>() > 1e-6);
     }
+  }
+}
+
+TEST_CASE("checkpointed blocks give the same loss and gradients and keep less of a forward") {
+  const auto num_nodes = [](const Tensor& loss) {
+    std::set<torch::autograd::Node*> seen;
+    std::vector<torch::autograd::Node*> next{loss.grad_fn().get()};
+    while (!next.empty()) {
+      torch::autograd::Node* node = next.back();
+      next.pop_back();
+      if (node == nullptr || !seen.insert(node).second) continue;
+      for (const auto& edge : node->next_edges()) next.push_back(edge.function.get());
+    }
+    return seen.size();
+  };
+  for (const reft::TransformerConfig& config : other_configs()) {
+    const reft::CausalLM model = exact_model(config);
+    const LowRank edit(config.hidden_size, torch::kFloat64);
+    const auto context_at = [&](const Site& site) {
+      ForwardContext context(layout());
+      context.add_action(site, [&](Tensor h, reft::Columns columns) {
+        return reft::edit_rows(std::move(h), kEdited, columns, {edit, edit.parameters(), edit.dtype});
+      });
+      return context;
+    };
+    ForwardContext plain = context_at({{}, Component::embedding_output, {}}), checkpointed = plain;
+    checkpointed.checkpoint_blocks();
+    check_equal(loss_and_gradients(model, checkpointed, edit.parameters()), loss_and_gradients(model, plain, edit.parameters()), 1e-10);
+    CHECK(num_nodes(model->loss(kIds, checkpointed, kSupervised, kTargets)) < num_nodes(model->loss(kIds, plain, kSupervised, kTargets)) / 2);
+    // A block in which something acts is not checkpointed: its parameters would get no gradient.
+    ForwardContext inside = context_at({1, Component::mlp_output, {}});
+    const auto expected = loss_and_gradients(model, inside, edit.parameters());
+    inside.checkpoint_blocks();
+    check_equal(loss_and_gradients(model, inside, edit.parameters()), expected, 1e-10);
   }
 }
 

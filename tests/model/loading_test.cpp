@@ -5,7 +5,9 @@
 #include <fstream>
 #include <functional>
 
+#include "reft/intervention/loreft.hpp"
 #include "reft/reft_model.hpp"
+#include "reft/train/objective.hpp"
 #include "support/allocations.hpp"
 #include "support/catch.hpp"
 #include "support/compare.hpp"
@@ -268,6 +270,37 @@ TEST_CASE("shards with an index are one model; a tied file may hold its matrix a
   tensors.erase("model.embed_tokens.weight");
   write_folder(folder / "head", minimal_config(), tensors);
   CHECK(torch::equal(logits_of(reft::load_causal_lm(folder / "head"), kIds), expected));
+}
+
+TEST_CASE("a quantized base computes with what its codes say, trains edits as that model does, and is not saved") {
+  const auto kind = GENERATE(reft::Quantization::int8, reft::Quantization::nf4);
+  INFO(reft::to_string(kind));
+  const TemporaryFolder folder;
+  const reft::CausalLM model = reft::test::tiny_model();
+  reft::save_causal_lm(model, folder / "model");
+  const reft::CausalLM quantized = reft::load_causal_lm(folder / "model", {.quantization = kind});
+  CHECK(quantized->num_parameters() == model->num_parameters());
+  CHECK_FALSE(torch::equal(logits_of(quantized, kIds), logits_of(model, kIds)));
+  const std::string error = error_text([&] { reft::save_causal_lm(quantized, folder / "again"); });
+  CHECK(error == fmt::format("[reft::Linear] expected a weight of floats, got one in {}", reft::to_string(kind)));
+
+  torch::NoGradGuard no_grad;
+  for (const auto& module : model->modules(/*include_self=*/false)) {
+    if (auto* linear = dynamic_cast<reft::Linear*>(module.get())) {
+      linear->parameters()[0].copy_(reft::dequantize(reft::quantize(linear->weight(), kind), torch::kFloat32));
+    }
+  }
+  CHECK(relative_distance(logits_of(quantized, kIds), logits_of(model, kIds)) < 1e-5);
+  const auto gradient = [](const reft::CausalLM& base) {
+    const torch::AutoGradMode graph(true);
+    torch::manual_seed(3);
+    reft::ReftModel<reft::CausalLM> reft_model(base);
+    const auto edit = reft_model.attach<reft::LoReFT>({.layer = 0, .positions = "f1+l1"}, {.rank = 2}).front();
+    const reft::Example example{kIds, kIds, 3};
+    reft::language_modelling_loss(reft_model, reft::collate(std::vector<const reft::Example*>{&example}, torch::kCPU)).backward();
+    return edit->named_parameters()["W"].grad();
+  };
+  CHECK(relative_distance(gradient(quantized), gradient(model)) < 1e-4);
 }
 
 TEST_CASE("what torch.save wrote is the same model, whole or in shards, with the base's prefix or without") {

@@ -15,6 +15,7 @@
 #include "reft/tensor/attention.hpp"
 #include "reft/tensor/checks.hpp"
 #include "reft/tensor/frozen_linear.hpp"
+#include "reft/tensor/quantized_linear.hpp"
 #include "reft/tensor/householder.hpp"
 #include "reft/tensor/linear_cross_entropy.hpp"
 #include "reft/tensor/live_row_attention.hpp"
@@ -97,6 +98,46 @@ TEST_CASE("frozen_linear is at::linear, in value and gradient, whichever library
       const Tensor trained = weight.clone().requires_grad_(true);
       CHECK(torch::autograd::grad({reft::frozen_linear(x, trained, bias)}, {trained}, {g})[0].sizes() == weight.sizes());
     }
+  }
+}
+
+TEST_CASE("a quantized matrix is the nearest that its codes can say") {
+  const Tensor weight = random({37, 50}, 1).to(torch::kFloat32);  // 1850 weights: the last block of 64 is not full
+  SECTION("int8") {
+    const reft::QuantizedMatrix matrix = reft::quantize(weight, reft::Quantization::int8);
+    const Tensor step = weight.abs().amax(1, /*keepdim=*/true) / 127.0;
+    CHECK(((reft::dequantize(matrix, torch::kFloat32) - weight).abs() / step).max().item<double>() < 0.5 + 1e-4);
+    CHECK(matrix.num_bytes() == 37 * 50 + 37 * 4);
+  }
+  SECTION("nf4") {
+    const reft::QuantizedMatrix matrix = reft::quantize(weight, reft::Quantization::nf4);
+    const Tensor found = reft::dequantize(matrix, torch::kFloat32).flatten(), levels = reft::detail::nf4_levels(torch::kCPU);
+    for (int64_t first = 0; first < weight.numel(); first += 64) {
+      const int64_t count = std::min<int64_t>(64, weight.numel() - first);
+      const Tensor block = weight.flatten().narrow(0, first, count), all = levels * block.abs().max();
+      const Tensor nearest = (block.unsqueeze(1) - all).abs().amin(1);
+      CHECK(((found.narrow(0, first, count) - block).abs() - nearest).abs().max().item<double>() < 1e-6);
+    }
+    CHECK(matrix.num_bytes() == 29 * 32 + 29 * 4);
+  }
+  CHECK(reft::dequantize(reft::quantize(torch::zeros({2, 64}), reft::Quantization::nf4), torch::kFloat32).abs().max().item<double>() == 0.0);
+  CHECK_THROWS_AS(reft::quantize(weight, reft::Quantization::none), reft::ConfigError);
+  CHECK_THROWS_AS(reft::parse_quantization("int4"), reft::ConfigError);
+}
+
+TEST_CASE("quantized_linear is at::linear of what the codes say, in value and gradient") {
+  for (const auto kind : {reft::Quantization::int8, reft::Quantization::nf4}) {
+    INFO(reft::to_string(kind));
+    const reft::QuantizedMatrix matrix = reft::quantize(random({48, 64}, 1), kind);
+    const Tensor bias = random({48}, 2).to(torch::kFloat32), g = random({3, 48}, 3).to(torch::kFloat32);
+    const Tensor x = random({3, 64}, 4).to(torch::kFloat32).requires_grad_(true), weight = reft::dequantize(matrix, torch::kFloat32);
+    const Tensor found = reft::quantized_linear(x, matrix, bias), expected = at::linear(x, weight, bias);
+    CHECK(torch::equal(found, expected));
+    CHECK(relative_distance(torch::autograd::grad({found}, {x}, {g})[0], torch::autograd::grad({expected}, {x}, {g})[0]) < 1e-6);
+    // In bfloat16 without a graph: the product with the codes, where the processor has one.
+    const Tensor narrow = reft::quantized_linear(x.detach().to(torch::kBFloat16), matrix, bias.to(torch::kBFloat16));
+    CHECK(narrow.scalar_type() == torch::kBFloat16);
+    CHECK(relative_distance(narrow.to(torch::kFloat32), expected.detach()) < 2e-2);  // two digits and a half
   }
 }
 

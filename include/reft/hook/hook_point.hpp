@@ -73,6 +73,16 @@ class ForwardContext {
   int64_t num_skipped_blocks() const { return skipped_blocks_; }
   const torch::Tensor& begin() const { return begin_; }
 
+  /// Asks blocks to keep their input alone and to compute the rest again in backward: less memory for a forward more.
+  void checkpoint_blocks() { checkpoints_blocks_ = true; }
+  bool checkpoints_blocks() const { return checkpoints_blocks_; }
+
+  /// Lets the sequences of the layout go on from constant keys and values, its past.
+  /// Unlike a KV cache's they may stand below a graph.
+  /// @param past  (B) each (L, 2, K, U, E), keys before values, U the sequence's past length.
+  void continue_from(std::vector<torch::Tensor> past) { past_ = std::move(past); }
+  const std::vector<torch::Tensor>& past() const { return past_; }
+
   torch::Tensor apply_actions(const Site& site, torch::Tensor h, Columns columns) const {
     if (const auto found = actions_.find(site); found != actions_.end()) {
       for (const Action& action : found->second) h = action(std::move(h), columns);
@@ -92,6 +102,8 @@ class ForwardContext {
   Layout layout_;
   int64_t skipped_blocks_ = 0;
   torch::Tensor begin_;  // (N, D), or undefined: from the embedding on
+  std::vector<torch::Tensor> past_;  // (B), or empty
+  bool checkpoints_blocks_ = false;
   std::map<Site, std::vector<Action>> actions_;
   mutable std::map<Site, torch::Tensor> captured_;  // filled during the forward that owns this context
   std::vector<std::shared_ptr<torch::Tensor>> auxiliary_losses_;

@@ -66,6 +66,9 @@ class AttachedInterventions : public torch::nn::Module {
     return distinct;
   }
 
+  /// Whether forwards over prompts keep the inputs of blocks alone; see `ForwardContext::checkpoint_blocks`.
+  void set_activation_checkpointing(bool on) { checkpoints_blocks_ = on; }
+
   /// Whether an edit depends on which token stands at a row, so that a forward's token ids are asked for.
   bool reads_token_ids() const {
     return std::any_of(attachments_.begin(), attachments_.end(), [](const Attachment& a) { return !a.token_ids.empty(); });
@@ -102,7 +105,7 @@ class AttachedInterventions : public torch::nn::Module {
     return edits;
   }
 
-  /// Edits for one forward over sequences from their beginning; tokens after the prompt count as decoded.
+  /// Edits for one forward over sequences, from their beginning or over a past; tokens after the prompt count as decoded.
   /// @param prompt_lengths  (B) tokens of each sequence over which positions are laid.
   /// @param row_scales      (B, r) or (r): what each row of the subspaces is multiplied with; undefined = 1.
   /// @param input_ids       (N) what the forward takes; read (from a device: copied) only where `reads_token_ids`.
@@ -112,11 +115,27 @@ class AttachedInterventions : public torch::nn::Module {
   ForwardContext prompt_context(const Layout& layout, std::span<const int64_t> prompt_lengths, const torch::Tensor& row_scales = {},
                                 const torch::Tensor& input_ids = {}, const SourceRun* source = nullptr) const {
     ForwardContext context(layout);
+    if (checkpoints_blocks_) context.checkpoint_blocks();
     if (attachments_.empty()) return context;
     std::vector<PlannedEdit> edits = plan_prompts(layout, prompt_lengths, row_scales, input_ids);
     if (source != nullptr) add_source(edits, layout, *source);
     add_edits(context, edits);
     return context;
+  }
+
+  /// What `prompt_context` adds, source runs aside.
+  std::vector<PlannedEdit> plan_prompts(const Layout& layout, std::span<const int64_t> prompt_lengths, const torch::Tensor& row_scales,
+                                        const torch::Tensor& input_ids) const {
+    if (std::ssize(prompt_lengths) != layout.num_sequences()) {
+      fail<ShapeError>("ReftModel", "expected {} prompt lengths, got {}", layout.num_sequences(), prompt_lengths.size());
+    }
+    check_row_scales(row_scales, layout.num_sequences());
+    std::vector<EditedSequence> sequences;
+    for (int64_t i = 0; i < layout.num_sequences(); ++i) {
+      const int64_t prompt_length = std::min(prompt_lengths[i], layout.past_length(i) + layout.length(i));
+      sequences.push_back({i, prompt_length, 1.0, row_scales_at(row_scales, i)});
+    }
+    return plan(layout, sequences, host_ids(input_ids));
   }
 
   /// Edits for one decoding step, in which every sequence has one new token.
@@ -163,19 +182,6 @@ class AttachedInterventions : public torch::nn::Module {
   }
 
  private:
-  std::vector<PlannedEdit> plan_prompts(const Layout& layout, std::span<const int64_t> prompt_lengths, const torch::Tensor& row_scales,
-                                        const torch::Tensor& input_ids) const {
-    if (std::ssize(prompt_lengths) != layout.num_sequences()) {
-      fail<ShapeError>("ReftModel", "expected {} prompt lengths, got {}", layout.num_sequences(), prompt_lengths.size());
-    }
-    check_row_scales(row_scales, layout.num_sequences());
-    std::vector<EditedSequence> sequences;
-    for (int64_t i = 0; i < layout.num_sequences(); ++i) {
-      sequences.push_back({i, std::min(prompt_lengths[i], layout.length(i)), 1.0, row_scales_at(row_scales, i)});
-    }
-    return plan(layout, sequences, host_ids(input_ids));
-  }
-
   // The source's rows, planned as those of the batch are; sequence by sequence there must be as many.
   void add_source(std::vector<PlannedEdit>& edits, const Layout& layout, const SourceRun& source) const {
     std::vector<PlannedEdit> theirs = plan_prompts(source.layout, source.prompt_lengths, {}, source.input_ids);
@@ -291,6 +297,7 @@ class AttachedInterventions : public torch::nn::Module {
   }
 
   std::vector<Attachment> attachments_;
+  bool checkpoints_blocks_ = false;
 };
 
 }  // namespace reft

@@ -10,11 +10,11 @@
 
 #include "reft/hook/hook_point.hpp"
 #include "reft/model/kv_cache.hpp"
+#include "reft/model/linear.hpp"
 #include "reft/model/norm.hpp"
 #include "reft/model/transformer_config.hpp"
 #include "reft/model/weights.hpp"
 #include "reft/tensor/attention.hpp"
-#include "reft/tensor/frozen_linear.hpp"
 #include "reft/tensor/live_row_attention.hpp"
 #include "reft/tensor/rotary.hpp"
 
@@ -42,10 +42,8 @@ class Attention : public torch::nn::Module {
   Attention(const TransformerConfig& config, int layer, torch::TensorOptions options)
       : config_(config), layer_(layer), rotation_(config.has_rotary() ? config.layer(layer).rotary : LayerSwitches::Rotary::none) {
     scores_ = {config.score_scale(), config.layer(layer).window, config.attn_logit_softcapping, config.causal};
-    qkv_ = register_parameter("qkv", torch::empty({config.merged_width(), config.hidden_size}, options));
-    o_ = register_parameter("o", torch::empty({config.hidden_size, config.query_width()}, options));
-    if (config.attention_bias) qkv_bias_ = register_parameter("qkv_bias", torch::empty({config.merged_width()}, options));
-    if (config.attention_output_bias) o_bias_ = register_parameter("o_bias", torch::empty({config.hidden_size}, options));
+    qkv_ = register_module("qkv", std::make_shared<Linear>(config.hidden_size, config.merged_width(), config.attention_bias, options));
+    o_ = register_module("o", std::make_shared<Linear>(config.query_width(), config.hidden_size, config.attention_output_bias, options));
     if (const int64_t width = config.query_key_norm; width != 0) {
       const bool whole = width == TransformerConfig::kWholeRow;
       query_norm_ = register_module("query_norm", std::make_shared<Norm>(config, whole ? config.query_width() : width, options));
@@ -61,22 +59,20 @@ class Attention : public torch::nn::Module {
     const ForwardContext& context = inputs.context;
     const int64_t query_width = config_.query_width(), width = config_.key_value_width();
     x = input_(std::move(x), context);
-    torch::Tensor qkv = frozen_linear(x, qkv_, qkv_bias_);  // (N, (H + 2K)·E)
+    torch::Tensor qkv = qkv_->forward(x);  // (N, (H + 2K)·E)
     qkv = query_output_(std::move(qkv), context, {0, query_width});
     qkv = key_output_(std::move(qkv), context, {query_width, width});
     qkv = value_output_(std::move(qkv), context, {query_width + width, width});
 
     const Heads heads = heads_of(qkv, rotary_of(inputs));
-    const torch::Tensor mixed = inputs.cache ? inputs.cache->attend(layer_, heads.q, heads.k, heads.v, context.layout(), scores_)
-                                             : ragged_attention(heads.q, heads.k, heads.v, context.layout().lengths(), scores_);
-    return output_of(mixed, context, rows);
+    return output_of(mixed(heads, inputs), context, rows);
   }
 
   /// The same where most of x is constant.
   torch::Tensor forward(const LiveInput& x, const BlockInputs& inputs, const torch::Tensor& rows = {}) const {
     const int64_t group = config_.num_attention_heads / config_.num_key_value_heads;
     const auto project = [&](const torch::Tensor& part, const RotaryTable& rotary) {
-      Heads heads = heads_of(frozen_linear(part, qkv_, qkv_bias_), rotary);
+      Heads heads = heads_of(qkv_->forward(part), rotary);
       if (group > 1) heads.k = heads.k.repeat_interleave(group, 1), heads.v = heads.v.repeat_interleave(group, 1);
       return heads;
     };
@@ -90,11 +86,10 @@ class Attention : public torch::nn::Module {
   /// Whether the forward for a mostly constant input gives the same: nothing acts before the heads, no weight is trained.
   bool can_take_live_rows(const BlockInputs& inputs) const {
     const ForwardContext& context = inputs.context;
-    const bool plain = scores_.window == 0 && scores_.soft_cap == 0.0 && inputs.cache == nullptr;
+    const bool plain = scores_.window == 0 && scores_.soft_cap == 0.0 && inputs.cache == nullptr && context.past().empty();
     const auto trains = [](const torch::Tensor& parameter) { return parameter.requires_grad(); };
     const std::vector<torch::Tensor> all = parameters();
-    return plain && !input_.is_active(context) && !query_output_.is_active(context) && !key_output_.is_active(context) &&
-           !value_output_.is_active(context) && std::none_of(all.begin(), all.end(), trains);
+    return plain && !acts_before_heads(context) && std::none_of(all.begin(), all.end(), trains);
   }
 
   /// @param prefix  "model.layers.3."
@@ -102,15 +97,21 @@ class Attention : public torch::nn::Module {
     const WeightNames& names = config_.weights;
     const auto name = [&](std::string_view part, const char* suffix) { return prefix + std::string(part) + suffix; };
     std::vector<WeightSlot> slots;
-    add_qkv_slots(slots, qkv_, name, ".weight");
-    add_slots(slots, o_, {{name(names.attention_output, ".weight"), config_.hidden_size}}, names.transposed);
-    if (qkv_bias_.defined()) add_qkv_slots(slots, qkv_bias_, name, ".bias");
-    if (o_bias_.defined()) add_slots(slots, o_bias_, {{name(names.attention_output, ".bias"), config_.hidden_size}});
+    add_qkv_slots(slots, qkv_->weight(), name, ".weight");
+    add_slots(slots, o_->weight(), {{name(names.attention_output, ".weight"), config_.hidden_size}}, names.transposed);
+    if (qkv_->bias().defined()) add_qkv_slots(slots, qkv_->bias(), name, ".bias");
+    if (o_->bias().defined()) add_slots(slots, o_->bias(), {{name(names.attention_output, ".bias"), config_.hidden_size}});
     if (query_norm_) {
       query_norm_->add_slots(slots, name(names.query_norm, ""));
       key_norm_->add_slots(slots, name(names.key_norm, ""));
     }
     return slots;
+  }
+
+  /// Whether something acts at one of its sites.
+  bool is_active(const ForwardContext& context) const {
+    return acts_before_heads(context) || value_mix_output_.is_active(context) || output_.is_active(context) ||
+           std::any_of(heads_.begin(), heads_.end(), [&](const HookPoint& head) { return head.is_active(context); });
   }
 
   /// Whether something acts on what it returns.
@@ -130,6 +131,10 @@ class Attention : public torch::nn::Module {
   }
 
  private:
+  bool acts_before_heads(const ForwardContext& context) const {
+    return input_.is_active(context) || query_output_.is_active(context) || key_output_.is_active(context) || value_output_.is_active(context);
+  }
+
   struct Heads {
     torch::Tensor q, k, v;  // (N, H, E), (N, K, E) twice
   };
@@ -144,6 +149,16 @@ class Attention : public torch::nn::Module {
     return {q_and_k[0], q_and_k[1], parts[1].unflatten(1, {-1, E})};
   }
 
+  // The values each query sees, weighted: (N, H, E).
+  torch::Tensor mixed(const Heads& heads, const BlockInputs& inputs) const {
+    const Layout& layout = inputs.context.layout();
+    if (inputs.cache) return inputs.cache->attend(layer_, heads.q, heads.k, heads.v, layout, scores_);
+    if (inputs.context.past().empty()) return ragged_attention(heads.q, heads.k, heads.v, layout.lengths(), scores_);
+    std::vector<torch::Tensor> past;
+    for (const torch::Tensor& all_layers : inputs.context.past()) past.push_back(all_layers[layer_]);
+    return continued_attention(heads.q, heads.k, heads.v, layout.lengths(), past, scores_);
+  }
+
   // (N, H, E) -> (N, D), or (S, D) of the rows wanted.
   torch::Tensor output_of(torch::Tensor mixed, const ForwardContext& context, const torch::Tensor& rows) const {
     const int64_t E = config_.head_dim;
@@ -152,7 +167,7 @@ class Attention : public torch::nn::Module {
       mixed = heads_[head](std::move(mixed), context, {head * E, E});
     }
     if (rows.defined()) mixed = mixed.index_select(0, rows);
-    return output_(frozen_linear(mixed, o_, o_bias_), context);
+    return output_(o_->forward(mixed), context);
   }
 
   // (N, (H + K)·E) -> the same, each head or each token's heads together normed.
@@ -187,8 +202,7 @@ class Attention : public torch::nn::Module {
   int layer_;
   LayerSwitches::Rotary rotation_;
   AttentionScores scores_;
-  torch::Tensor qkv_, qkv_bias_;  // ((H + 2K)·E, D), ((H + 2K)·E) or undefined
-  torch::Tensor o_, o_bias_;      // (D, H·E), (D) or undefined
+  std::shared_ptr<Linear> qkv_, o_;              // ((H + 2K)·E, D), (D, H·E)
   std::shared_ptr<Norm> query_norm_, key_norm_;  // or none
   HookPoint input_{{layer_, Component::attention_input, {}}};
   HookPoint query_output_{{layer_, Component::query_output, {}}};

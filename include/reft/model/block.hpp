@@ -11,6 +11,7 @@
 #include "reft/model/mixture_of_experts.hpp"
 #include "reft/model/mlp.hpp"
 #include "reft/model/norm.hpp"
+#include "reft/tensor/checkpointed.hpp"
 #include "reft/tensor/edit_rows.hpp"
 
 namespace reft {
@@ -30,16 +31,8 @@ class Block : public torch::nn::Module {
   ///              are computed for all rows, what comes after attention for these.
   /// @return (N, D), or (S, D).
   torch::Tensor forward(torch::Tensor h, const BlockInputs& inputs, const torch::Tensor& rows = {}) const {
-    const auto mlp = [&](const torch::Tensor& h) { return with_output_norm(mlp_->forward(normed(h, mlp_norms_), inputs.context), mlp_norms_); };
     const torch::Tensor x = input_(std::move(h), inputs.context);
-    h = rows.defined() ? x.index_select(0, rows) : x;
-    // Sums are out of place: a norm has saved h, and both addends of the second sum live on in autograd.
-    if (config_.parallel_residual) {
-      h = mlp(h) + attended(x, inputs, rows) + h;
-    } else {
-      h = summed(h + attended(x, inputs, rows), attention_norms_);
-      h = summed(h + mlp(h), mlp_norms_);
-    }
+    h = can_checkpoint(inputs) ? recomputed(x, inputs, rows) : computed(x, inputs, rows);
     if (!rows.defined() || !output_.is_active(inputs.context)) return output_(std::move(h), inputs.context);
     // Edits name rows of the whole batch. The rows that are not there hold what came in: finite, and read by nobody.
     return output_(x.detach().index_copy(0, rows, h), inputs.context).index_select(0, rows);
@@ -98,6 +91,30 @@ class Block : public torch::nn::Module {
     if (placement == NormPlacement::input || placement == NormPlacement::input_and_output) norms.input = make("_input_norm");
     if (placement != NormPlacement::input) norms.output = make("_output_norm");
     return norms;
+  }
+
+  // What lies between the hooks at the block's ends: (N, D) to (N, D), or (S, D) of the rows wanted.
+  torch::Tensor computed(const torch::Tensor& x, const BlockInputs& inputs, const torch::Tensor& rows) const {
+    const auto mlp = [&](const torch::Tensor& h) { return with_output_norm(mlp_->forward(normed(h, mlp_norms_), inputs.context), mlp_norms_); };
+    torch::Tensor h = rows.defined() ? x.index_select(0, rows) : x;
+    // Sums are out of place: a norm has saved h, and both addends of the second sum live on in autograd.
+    if (config_.parallel_residual) return mlp(h) + attended(x, inputs, rows) + h;
+    h = summed(h + attended(x, inputs, rows), attention_norms_);
+    return summed(h + mlp(h), mlp_norms_);
+  }
+
+  bool can_checkpoint(const BlockInputs& inputs) const {
+    return inputs.context.checkpoints_blocks() && inputs.cache == nullptr && !attention_->is_active(inputs.context) && !mlp_->is_active(inputs.context);
+  }
+
+  // The same; the graph keeps x, the block and a context in which nothing acts.
+  torch::Tensor recomputed(const torch::Tensor& x, const BlockInputs& inputs, const torch::Tensor& rows) const {
+    const auto self = std::static_pointer_cast<const Block>(shared_from_this());
+    const auto context = std::make_shared<ForwardContext>(inputs.context.layout());
+    context->continue_from(inputs.context.past());
+    return checkpointed(x, [self, context, rows, global = inputs.rotary, local = inputs.local_rotary](const torch::Tensor& x) {
+      return self->computed(x, {*context, global, local}, rows);
+    });
   }
 
   // What attention adds to x: (N, D), or (S, D) of the rows wanted.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <ATen/ops/stack.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -64,6 +65,15 @@ class KvCache {
       }
     }
     lengths_ = std::move(lengths);
+  }
+
+  /// What is held of sequence i, copied: (L, 2, K, T, E), keys before values.
+  torch::Tensor sequence(int64_t i) const {
+    std::vector<torch::Tensor> layers;
+    for (size_t layer = 0; layer < keys_.size(); ++layer) {
+      layers.push_back(at::stack({keys_[layer][i].narrow(1, 0, length(i)), values_[layer][i].narrow(1, 0, length(i))}));
+    }
+    return at::stack(layers);
   }
 
   /// Begins sequence i with what sequence j of another cache of the same model holds.

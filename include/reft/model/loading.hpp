@@ -31,6 +31,7 @@ struct LoadOptions {
   std::optional<torch::Dtype> dtype;    ///< of the weights; absent: as stored, but float32 for float16 on a CPU
   torch::Device device = torch::kCPU;
   std::optional<int64_t> num_labels;    ///< of a classification head, begun anew where the folder has none of that size; absent: as stored
+  Quantization quantization = Quantization::none;  ///< of the blocks' matrices, once they are loaded
 };
 
 /// The first CUDA device if there is one, else the CPU.
@@ -221,6 +222,7 @@ Model load_from_files(const WeightFiles& files, const TransformerConfig& config,
     if (known || std::any_of(ignored.begin(), ignored.end(), [&](const std::string& start) { return name.starts_with(start); })) continue;
     fail<CheckpointError>(files.function(), "{}: tensor {} has no place in a {}", files.folder().string(), name, config.architecture);
   }
+  if (options.quantization != Quantization::none) model->quantize(options.quantization);
   model->eval();
   return model;
 }
@@ -259,6 +261,7 @@ inline CausalLM load_llama2c(const std::filesystem::path& path, const LoadOption
     std::vector<float> values = file.hugging_face_tensor(slot.name);
     fill_slot("load_causal_lm", slot, torch::from_blob(values.data(), slot.shape, torch::kFloat32));
   }
+  if (options.quantization != Quantization::none) model->quantize(options.quantization);
   model->eval();
   return model;
 }

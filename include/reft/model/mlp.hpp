@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "reft/hook/hook_point.hpp"
+#include "reft/model/linear.hpp"
 #include "reft/model/transformer_config.hpp"
 #include "reft/model/weights.hpp"
 #include "reft/tensor/activation.hpp"
-#include "reft/tensor/frozen_linear.hpp"
 #include "reft/tensor/swiglu.hpp"
 
 namespace reft {
@@ -33,17 +33,13 @@ class Mlp : public FeedForward {
   Mlp(const TransformerConfig& config, int layer, torch::TensorOptions options)
       : config_(config), layer_(layer), activation_(activation_function(config.hidden_act)) {
     const int64_t merged = (config.gated_mlp ? 2 : 1) * config.intermediate_size;
-    gate_up_ = register_parameter("gate_up", torch::empty({merged, config.hidden_size}, options));
-    down_ = register_parameter("down", torch::empty({config.hidden_size, config.intermediate_size}, options));
-    if (config.mlp_bias) {
-      gate_up_bias_ = register_parameter("gate_up_bias", torch::empty({merged}, options));
-      down_bias_ = register_parameter("down_bias", torch::empty({config.hidden_size}, options));
-    }
+    gate_up_ = register_module("gate_up", std::make_shared<Linear>(config.hidden_size, merged, config.mlp_bias, options));
+    down_ = register_module("down", std::make_shared<Linear>(config.intermediate_size, config.hidden_size, config.mlp_bias, options));
   }
 
   torch::Tensor forward(torch::Tensor x, const ForwardContext& context) const override {
     x = input_(std::move(x), context);
-    return output_(frozen_linear(activated(frozen_linear(x, gate_up_, gate_up_bias_), context), down_, down_bias_), context);
+    return output_(down_->forward(activated(gate_up_->forward(x), context)), context);
   }
 
   std::vector<WeightSlot> weight_slots(const std::string& prefix) const override {
@@ -58,8 +54,8 @@ class Mlp : public FeedForward {
       add_slots(slots, gate_up, parts, names.transposed);
       add_slots(slots, down, {{prefix + std::string(names.down) + suffix, config_.hidden_size}}, names.transposed);
     };
-    add_pair(gate_up_, down_, ".weight");
-    if (config_.mlp_bias) add_pair(gate_up_bias_, down_bias_, ".bias");
+    add_pair(gate_up_->weight(), down_->weight(), ".weight");
+    if (config_.mlp_bias) add_pair(gate_up_->bias(), down_->bias(), ".bias");
     return slots;
   }
 
@@ -89,8 +85,7 @@ class Mlp : public FeedForward {
   TransformerConfig config_;
   int layer_;
   ActivationFunction activation_;
-  torch::Tensor gate_up_, gate_up_bias_;  // (2F, D), (2F) or undefined; F where not gated
-  torch::Tensor down_, down_bias_;        // (D, F), (D) or undefined
+  std::shared_ptr<Linear> gate_up_, down_;  // (2F, D), or (F, D) where not gated; (D, F)
   HookPoint input_{{layer_, Component::mlp_input, {}}};
   HookPoint activation_point_{{layer_, Component::mlp_activation, {}}};
   HookPoint output_{{layer_, Component::mlp_output, {}}};

@@ -150,6 +150,12 @@ class TransformerImpl : public torch::nn::Module {
     });
   }
 
+  /// Whether a user's hook waits anywhere.
+  bool has_hooks() const {
+    const ForwardContext nothing{Layout()};
+    return has_hooks_below(num_layers() + 1) || final_norm_output_.is_active(nothing) || logits_.is_active(nothing);
+  }
+
   /// Final norm of some rows; where the family has none, the rows as the last block returns them.
   /// @param rows  (S) int64, distinct, or undefined for all.   @return (S, D).
   torch::Tensor final_hidden(const torch::Tensor& input_ids, const ForwardContext& context, const torch::Tensor& rows = {},
@@ -167,6 +173,15 @@ class TransformerImpl : public torch::nn::Module {
   }
 
   // WEIGHTS
+
+  /// Keeps the matrices of the blocks in fewer bits from now on: they cannot be saved, nor trained, any more. Embeddings, norms,
+  /// biases, a mixture's router and the heads stay as they are.   @param kind  int8 or nf4.
+  void quantize(Quantization kind) {
+    torch::NoGradGuard no_grad;
+    for (const auto& module : modules(/*include_self=*/false)) {
+      if (auto* linear = dynamic_cast<Linear*>(module.get())) linear->quantize(kind);
+    }
+  }
 
   /// The part of `weight_slots` that a base model need not have and a task may begin anew.
   virtual std::vector<WeightSlot> head_slots() const { return {}; }

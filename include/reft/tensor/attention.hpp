@@ -101,4 +101,20 @@ inline torch::Tensor ragged_attention(const torch::Tensor& q, const torch::Tenso
   return torch::cat(outputs);
 }
 
+/// The same where each sequence goes on from keys and values that are there already.
+/// @param past  (B) each (2, K, U, E), the sequence's U keys before its values.
+inline torch::Tensor continued_attention(const torch::Tensor& q, const torch::Tensor& k, const torch::Tensor& v,
+                                         const std::vector<int64_t>& lengths, const std::vector<torch::Tensor>& past,
+                                         const AttentionScores& scores = {}) {
+  const auto queries = q.split_with_sizes(lengths), keys = k.split_with_sizes(lengths), values = v.split_with_sizes(lengths);
+  std::vector<torch::Tensor> outputs;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const auto behind = [&](int64_t which, const torch::Tensor& own) {
+      return torch::cat({past[i].select(0, which).unsqueeze(0), detail::by_head(own, 1)}, 2);  // (1, K, U + T, E)
+    };
+    outputs.push_back(detail::by_token(attention(detail::by_head(queries[i], 1), behind(0, keys[i]), behind(1, values[i]), scores)));
+  }
+  return torch::cat(outputs);
+}
+
 }  // namespace reft

@@ -5,15 +5,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
-#include <memory>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "reft/data/batch.hpp"
 #include "reft/reft_model.hpp"
 #include "reft/train/objective.hpp"
+#include "reft/train/tensor_store.hpp"
 
 namespace reft {
 
@@ -42,69 +40,6 @@ inline int64_t num_untouched_blocks(const std::vector<Attachment>& attachments, 
   return lowest;
 }
 
-/// Where states are kept. Those for which there is room in neither place are computed each time.
-struct TrunkCacheOptions {
-  int64_t memory_bytes = int64_t{1} << 30;
-  int64_t file_bytes = int64_t{16} << 30;  ///< of a temporary file without a name
-};
-
-namespace detail {
-
-/// Tensors by key: in memory up to a limit, others up to a second one in a nameless file that ends with the store.
-class TensorStore {
- public:
-  explicit TensorStore(const TrunkCacheOptions& options) : options_(options) {}
-
-  bool contains(const std::string& key) const { return entries_.contains(key); }
-  int64_t bytes_in_memory() const { return used_bytes_; }
-
-  /// Keeps it where there is room.   @param value  on the CPU, contiguous.   @throws Error if the disk is full.
-  void put(const std::string& key, const torch::Tensor& value) {
-    const auto bytes = static_cast<int64_t>(value.nbytes());
-    if (used_bytes_ + bytes <= options_.memory_bytes) {
-      used_bytes_ += bytes;
-      entries_[key] = {value, 0};
-      return;
-    }
-    if (filed_bytes_ + bytes > options_.file_bytes) return;
-    filed_bytes_ += bytes;
-    if (!file_) file_.reset(std::tmpfile());
-    if (!file_ || std::fseek(file_.get(), 0, SEEK_END) != 0) refuse();
-    const int64_t offset = std::ftell(file_.get());
-    if (std::fwrite(value.const_data_ptr(), 1, value.nbytes(), file_.get()) != value.nbytes() || std::fflush(file_.get()) != 0) refuse();
-    entries_[key] = {torch::empty({0}, value.options()), offset, value.sizes().vec()};
-  }
-
-  /// A tensor that nobody else writes to.
-  torch::Tensor get(const std::string& key) const {
-    const Entry& entry = entries_.at(key);
-    if (entry.shape.empty()) return entry.value;
-    torch::Tensor value = torch::empty(entry.shape, entry.value.options());
-    if (std::fseek(file_.get(), entry.offset, SEEK_SET) != 0 ||
-        std::fread(value.mutable_data_ptr(), 1, value.nbytes(), file_.get()) != value.nbytes()) refuse();
-    return value;
-  }
-
- private:
-  struct Entry {
-    torch::Tensor value;         // or, of one in the file, nothing but its dtype
-    int64_t offset = 0;
-    std::vector<int64_t> shape;  // of one in the file
-  };
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-
-  [[noreturn]] static void refuse() { fail<Error>("TrunkCache", "the temporary file cannot be written or read; give the cache more memory"); }
-
-  TrunkCacheOptions options_;
-  int64_t used_bytes_ = 0, filed_bytes_ = 0;
-  std::unordered_map<std::string, Entry> entries_;
-  std::unique_ptr<std::FILE, Close> file_;
-};
-
-}  // namespace detail
-
 /// Language modelling that computes the untouched part of the base once for each example; see Note [Cached trunk].
 ///   TrunkCache cache(model);   Trainer(model, options, cache.objective()).fit(examples);
 /// The model's attachments must be complete, and the cache must outlive the training. With edits from the first block on,
@@ -112,11 +47,11 @@ class TensorStore {
 template <HasTrunk Base>
 class TrunkCache {
  public:
-  explicit TrunkCache(const ReftModel<Base>& model, const TrunkCacheOptions& options = {})
+  explicit TrunkCache(const ReftModel<Base>& model, const CacheOptions& options = {})
       : num_blocks_(num_untouched_blocks(model.interventions().attachments(), model.base()->num_layers())), store_(options) {}
 
   int64_t num_blocks() const { return num_blocks_; }
-  int64_t num_computed() const { return num_computed_; }
+  int64_t num_computed() const { return store_.num_computed(); }
   int64_t bytes_in_memory() const { return store_.bytes_in_memory(); }
 
   Objective<Base> objective() {
@@ -139,21 +74,14 @@ class TrunkCache {
     std::vector<torch::Tensor> parts;
     for (int64_t i = 0; i < batch.layout.num_sequences(); ++i) {
       const int64_t first = batch.layout.start(i), length = batch.layout.length(i);
-      const std::string key(reinterpret_cast<const char*>(ids.const_data_ptr<int64_t>() + first), static_cast<size_t>(length) * sizeof(int64_t));
-      if (store_.contains(key)) {
-        parts.push_back(store_.get(key));
-        continue;
-      }
-      const Layout alone = Layout::ragged({length}, batch.layout.device());
-      parts.push_back(base.trunk(batch.input_ids.narrow(0, first, length), alone, num_blocks_).to(torch::kCPU).contiguous());
-      store_.put(key, parts.back());
-      ++num_computed_;
+      parts.push_back(store_.get({ids.const_data_ptr<int64_t>() + first, static_cast<size_t>(length)}, [&] {
+        return base.trunk(batch.input_ids.narrow(0, first, length), Layout::ragged({length}, batch.layout.device()), num_blocks_);
+      }));
     }
     return at::cat(parts).to(batch.input_ids.device());
   }
 
   int64_t num_blocks_;
-  int64_t num_computed_ = 0;
   detail::TensorStore store_;
 };
 
