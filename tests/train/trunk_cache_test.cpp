@@ -49,7 +49,7 @@ TEST_CASE("with a cached trunk training has the losses it has without, and each 
     reft::TrunkCache cache(cached);
     CHECK(cache.num_blocks() == num_blocks);
     const Losses expected = train(plain, &reft::language_modelling_loss<reft::CausalLM>);
-    CHECK(largest_difference(train(cached, cache.objective()), expected) < 1e-6);
+    CHECK(largest_difference(train(cached, cache.objective()), expected) < 1e-6 * expected.front());
     CHECK(cache.num_computed() == 7);
     CHECK(expected.back() < expected.front());
   }
