@@ -1,12 +1,17 @@
 // Measures training and generation of a model folder, or of a random Llama of a given shape; prints one JSON object.
 // Flags and keys are those of the peers' benchmark of pyreft, so that the two can be put side by side.
+#include <unistd.h>
+
 #include <chrono>
+#include <filesystem>
 #include <iostream>
 #include <numeric>
 
+#include "reft/checkpoint/adapter.hpp"
 #include "reft/data/load_examples.hpp"
 #include "reft/generate/generate.hpp"
 #include "reft/tokenizer/tokenizer.hpp"
+#include "reft/train/constant_prefix.hpp"
 #include "reft/train/trainer.hpp"
 #include "reft/train/trunk_cache.hpp"
 #include "support/interventions.hpp"
@@ -19,7 +24,7 @@ using Model = reft::ReftModel<reft::CausalLM>;
 
 struct Settings {
   std::string model, mode = "train,generate", data, tokenizer, layers = "all", positions = "f1+l1";
-  int64_t hidden = 256, num_layers = 8, heads = 8, kv_heads = 8, inter = 688, vocab = 4096;
+  int64_t hidden = 256, num_layers = 8, heads = 8, kv_heads = 8, head_dim = 0, inter = 688, vocab = 4096;
   bool tie = false, share_weights = false, trunk_cache = false;
   int64_t batch = 8, seq = 128, max_length = 512, rank = 4, warmup = 2, steps = 8;
   double supervised = 0.25, learning_rate = 1e-3;
@@ -30,12 +35,13 @@ void add_flags(CLI::App& app, Settings& settings) {
   const auto option = [&](const char* name, auto& value, const char* help, const char* group) {
     app.add_option(name, value, help)->capture_default_str()->group(group);
   };
-  option("--mode", settings.mode, "train, generate or both", "What");
+  option("--mode", settings.mode, "train, generate, load (of a saved adapter), or several", "What");
   option("--model", settings.model, "Hugging Face folder instead of a random Llama", "Model");
   option("--hidden", settings.hidden, "hidden size of the random Llama", "Model");
   option("--layers", settings.num_layers, "its layers", "Model");
   option("--heads", settings.heads, "its query heads", "Model");
   option("--kv-heads", settings.kv_heads, "its key and value heads", "Model");
+  option("--head-dim", settings.head_dim, "the width of its heads; 0 = hidden size over heads", "Model");
   option("--inter", settings.inter, "its feed-forward width", "Model");
   option("--vocab", settings.vocab, "its vocabulary", "Model");
   app.add_flag("--tie", settings.tie, "its embeddings are tied")->group("Model");
@@ -50,7 +56,7 @@ void add_flags(CLI::App& app, Settings& settings) {
   option("--tokenizer", settings.tokenizer, "folder of the tokenizer of --data (default: --model)", "Training");
   option("--max-length", settings.max_length, "tokens of a row of --data", "Training");
   option("--lr", settings.learning_rate, "learning rate", "Training");
-  app.add_flag("--trunk-cache", settings.trunk_cache, "measure what an epoch after the first costs with a cached trunk")->group("Training");
+  app.add_flag("--trunk-cache", settings.trunk_cache, "measure what an epoch after the first costs with a cached trunk, or cached prefixes where there is none")->group("Training");
   option("--warmup", settings.warmup, "steps before the clock starts", "Training");
   option("--steps", settings.steps, "steps that are measured", "Training");
   option("--gen-prompt", settings.gen_prompt, "tokens of a prompt", "Generation");
@@ -80,7 +86,7 @@ reft::CausalLM make_base(const Settings& settings, const reft::program::Common& 
   config.num_hidden_layers = settings.num_layers;
   config.num_attention_heads = settings.heads;
   config.num_key_value_heads = settings.kv_heads;
-  config.head_dim = settings.hidden / settings.heads;
+  config.head_dim = settings.head_dim > 0 ? settings.head_dim : settings.hidden / settings.heads;
   config.intermediate_size = settings.inter;
   config.vocab_size = settings.vocab;
   config.tie_word_embeddings = settings.tie;
@@ -146,7 +152,8 @@ class Stopwatch : public reft::Callback {
 };
 
 /// What the first epoch leaves in the cache.
-void fill(reft::TrunkCache<reft::CausalLM>& cache, Model& model, const std::vector<reft::Example>& examples) {
+template <class Cache>
+void fill(Cache& cache, Model& model, const std::vector<reft::Example>& examples) {
   torch::NoGradGuard no_grad;
   for (const reft::Example& example : examples) {
     const reft::Example* one = &example;
@@ -160,10 +167,13 @@ void train(Model& model, const Settings& settings, nlohmann::ordered_json& resul
   reft::TrainerOptions options{.epochs = 1 << 20, .batch_size = settings.batch, .learning_rate = settings.learning_rate,
                                .schedule = reft::ScheduleKind::constant, .shuffle = false};
   options.max_steps = settings.warmup + settings.steps;
-  reft::TrunkCache cache(model);
-  if (settings.trunk_cache) fill(cache, model, examples);
+  reft::TrunkCache trunk(model);
+  reft::ConstantPrefix prefix;
+  reft::Objective<reft::CausalLM> objective = &reft::language_modelling_loss<reft::CausalLM>;
+  if (settings.trunk_cache && trunk.num_blocks() > 0) fill(trunk, model, examples), objective = trunk.objective();
+  else if (settings.trunk_cache) fill(prefix, model, examples), objective = prefix.objective();
   const auto begin = Clock::now();
-  reft::Trainer<reft::CausalLM> trainer(model, options, settings.trunk_cache ? cache.objective() : &reft::language_modelling_loss<reft::CausalLM>);
+  reft::Trainer<reft::CausalLM> trainer(model, options, objective);
   trainer.add(stopwatch).fit(examples);
   std::vector<double> times;
   for (int64_t i = settings.warmup; i < settings.warmup + settings.steps; ++i) {
@@ -209,6 +219,21 @@ void generate(Model& model, const Settings& settings, nlohmann::ordered_json& re
   result["decode_tok_s"] = batch * (tokens - 1) / std::max(1e-9, total - prefill);
 }
 
+/// Reads the model's adapter into the same base.
+void load(const Model& model, nlohmann::ordered_json& result) {
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / fmt::format("reft_bench_{}", ::getpid());
+  reft::save_adapter(model, folder, {}, /*overwrite=*/true);
+  std::vector<double> times;
+  for (int i = 0; i < 5; ++i) {
+    const auto begin = Clock::now();
+    Model loaded(model.base());
+    reft::load_adapter(loaded, folder);
+    times.push_back(seconds_since(begin));
+  }
+  std::filesystem::remove_all(folder);
+  result["load_s"] = median(times);
+}
+
 int measure(const Settings& settings, const reft::program::Common& common, Clock::time_point begin) {
   common.apply();
   nlohmann::ordered_json result{{"method", "reft"}};
@@ -224,6 +249,7 @@ int measure(const Settings& settings, const reft::program::Common& common, Clock
   result["start_s"] = seconds_since(begin);
   if (settings.mode.find("train") != std::string::npos) train(model, settings, result);
   if (settings.mode.find("generate") != std::string::npos) generate(model, settings, result);
+  if (settings.mode.find("load") != std::string::npos) load(model, result);
   result["peak_rss_mb"] = peak_megabytes();
   if (model.device().is_cuda()) result["peak_cuda_mb"] = static_cast<double>(reft::program::peak_memory_bytes(model.device())) / (1 << 20);
   std::cout << result.dump() << "\n";

@@ -67,6 +67,7 @@
 #include "reft/intervention/options.hpp"
 #include "reft/intervention/planned_edit.hpp"
 #include "reft/intervention/projection.hpp"
+#include "reft/intervention/random_start.hpp"
 #include "reft/intervention/red.hpp"
 #include "reft/intervention/reft_r1.hpp"
 #include "reft/intervention/registry.hpp"

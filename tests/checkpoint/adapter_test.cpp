@@ -64,6 +64,21 @@ TEST_CASE("a saved adapter gives the in-memory logits after loading") {
   }
 }
 
+TEST_CASE("loading an adapter draws no random numbers") {
+  const reft::CausalLM base = reft::test::tiny_model();
+  const reft::test::TemporaryFolder folder;
+  Model model = with_interventions(base), loaded(base);
+  model.attach<reft::ReFTr1>({.layer = 1, .positions = "0"});
+  model.attach<reft::DistributedInterchange>({.layer = 1, .positions = "1"}, {.rank = 2});
+  reft::save_adapter(model, folder / "adapter");
+  torch::manual_seed(9);
+  const torch::Tensor expected = torch::rand({4});
+  torch::manual_seed(9);
+  reft::load_adapter(loaded, folder / "adapter");
+  CHECK(torch::equal(torch::rand({4}), expected));
+  CHECK(reft::LoReFT(8, {.rank = 2}).state().at("R").abs().max().item<double>() > 0.0);  // others start at random again
+}
+
 TEST_CASE("an adapter saved twice is the same bytes") {
   const reft::CausalLM base = reft::test::tiny_model();
   const reft::test::TemporaryFolder folder;
@@ -137,8 +152,8 @@ TEST_CASE("damaged, mismatched and foreign adapters are refused, and the model s
     CHECK(contains(refusal(), "adapter_config.json: interventions[0]: [reft::parse_positions] \"x2\": expected"));
   }
   SECTION("a newer format") {
-    edit(config, "\"format_version\": 1", "\"format_version\": 2");
-    CHECK(refusal() == "[reft::load_adapter] adapter_config.json: format_version = 2, but this is reft 0.1.0, which reads version 1");
+    edit(config, "\"format_version\": 2", "\"format_version\": 3");
+    CHECK(refusal() == "[reft::load_adapter] adapter_config.json: format_version = 3, but this is reft 0.1.0, which reads version 2");
   }
   SECTION("another base") {
     edit(config, "\"hidden_size\": 32", "\"hidden_size\": 64");

@@ -294,24 +294,51 @@ PY
   expect_error 1 "entry 1" "${few[@]}" --config "$work/far.json" --output "$work/never"
 }
 
-# What is cached changes nothing but the time: here all blocks are below the edit of the last one's output.
-trunk_cache() {
-  local cached=auto
-  for cached in auto off; do
-    expect_code 0 "--trunk-cache $cached" "${sft[@]}" --data "$alpaca" --max-examples 48 --max-length 96 --epochs 3 --layers 1 --trunk-cache $cached \
-      --output "$work/trunk_$cached" --metrics "$work/trunk_$cached.jsonl"
+# What is computed once, or twice, changes nothing but the time: blocks below the edit of the last one's output, tokens before
+# the last of a prompt, activations that are not kept.
+same_losses() {
+  local name way
+  train_way() {
+    name=$1
+    shift
+    expect_code 0 "$name" "${sft[@]}" --data "$alpaca" --max-examples 32 --max-length 96 --epochs 2 --output "$work/way_$name" --metrics "$work/$name.jsonl" "$@"
+  }
+  for way in auto off; do
+    train_way trunk_$way --layers 1 --trunk-cache $way
+    train_way prefix_$way --layers all --positions l1 --trunk-cache $way
   done
-  python3 - "$work/trunk_auto.jsonl" "$work/trunk_off.jsonl" <<'PY' || fail "a cached trunk gives other losses"
+  train_way prefix_checkpointed --layers all --positions l1 --trunk-cache off --activation-checkpointing
+  python3 - "$work" <<'PY' || fail "what is cached or computed again changes the losses"
 import json, sys
-auto, off = [[o["loss"] for o in map(json.loads, open(path)) if "loss" in o] for path in sys.argv[1:]]
-assert len(auto) == len(off) >= 9, (auto, off)
-assert max(abs(a - b) for a, b in zip(auto, off)) < 1e-5, (auto, off)
+def losses(name):
+    return [o["loss"] for o in map(json.loads, open(f"{sys.argv[1]}/{name}.jsonl")) if "loss" in o]
+for name, other in (("trunk_off", "trunk_auto"), ("prefix_off", "prefix_auto"), ("prefix_off", "prefix_checkpointed")):
+    a, b = losses(name), losses(other)
+    assert len(a) == len(b) >= 4, (name, a, b)
+    assert max(abs(x - y) for x, y in zip(a, b)) < 1e-5, (name, a, b)
 PY
+}
+
+# A base in 8 bits learns what the base does, within its rounding; in 4 bits the losses are others.
+quantized() {
+  local kind
+  for kind in none int8 nf4; do
+    expect_code 0 "--quantize $kind" "${sft[@]}" --data "$alpaca" --max-examples 32 --max-length 96 --epochs 2 --quantize $kind \
+      --output "$work/bits_$kind" --metrics "$work/bits_$kind.jsonl"
+  done
+  python3 - "$work" <<'PY' || fail "losses over a quantized base"
+import json, sys
+none, int8, nf4 = ([o["loss"] for o in map(json.loads, open(f"{sys.argv[1]}/bits_{kind}.jsonl")) if "loss" in o] for kind in ("none", "int8", "nf4"))
+assert max(abs(a - b) for a, b in zip(none, int8)) < 0.05, (none, int8)
+assert 0 < max(abs(a - b) for a, b in zip(none, nf4)) < 0.5, (none, nf4)
+PY
+  expect_error 2 "--quantize" "${sft[@]}" --data "$alpaca" --quantize int4 --output "$work/never"
 }
 
 the_promise
 the_adapter_is_used
-trunk_cache
+same_losses
+quantized
 stopping_and_resuming
 starts
 data_formats

@@ -269,7 +269,7 @@ bad_adapters() {
   on_adapter '[reft::load_adapter] adapter_config.json: interventions[3].layer = 40, but the model has 2 layers (0..1)' \
     'o["interventions"][3]["sites"] = ["layers.40.block_output"]'
   on_adapter 'the model has 2 of width 128' 'o["base_model"]["num_layers"] = 32'
-  on_adapter 'format_version = 2' 'o["format_version"] = 2'
+  on_adapter 'format_version = 1' 'o["format_version"] = 1'
   on_adapter 'interventions[1]' 'o["interventions"][1]["type"] = "loreftt"'
   on_adapter 'interventions[0]' 'o["interventions"][0]["positions"] = "f7-l7"'
   on_adapter 'interventions[2]' 'o["interventions"][2]["rank"] = 5'

@@ -25,7 +25,7 @@ namespace reft {
 
 inline constexpr const char* kAdapterConfigName = "adapter_config.json";
 inline constexpr const char* kAdapterTensorsName = "adapter_model.safetensors";
-inline constexpr int kAdapterFormatVersion = 1;
+inline constexpr int kAdapterFormatVersion = 2;
 
 /// What an adapter remembers beside its interventions.
 struct AdapterInfo {
@@ -232,8 +232,7 @@ AdapterInfo load_adapter(ReftModel<Base>& model, const std::filesystem::path& fo
       used.insert(name);
     }
     try {
-      const auto intervention = make_intervention(entry.type, model.base()->width(entry.sites.front()), entry.options);
-      intervention->load_state(tensors);
+      const auto intervention = load_intervention(entry.type, model.base()->width(entry.sites.front()), entry.options, tensors);
       attachments.push_back({intervention, entry.sites, entry.positions, entry.phase, entry.position_rule, entry.expression, entry.tie,
                              entry.token_ids});
     } catch (const Error& error) {

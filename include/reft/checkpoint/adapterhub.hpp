@@ -170,8 +170,7 @@ void load_adapterhub(ReftModel<Base>& model, const std::filesystem::path& folder
       const auto state = detail::adapterhub_state(folder, layer, units[unit], settings);
       const int64_t width = model.base()->width(site);
       try {
-        const auto intervention = make_intervention(type, width, {{"rank", settings.rank}, {"dropout", settings.dropout}, {"activation", settings.activation}});
-        intervention->load_state(state);
+        const auto intervention = load_intervention(type, width, {{"rank", settings.rank}, {"dropout", settings.dropout}, {"activation", settings.activation}}, state);
         attachments.push_back({intervention, {site}, parts[k], Phase::prompt, PositionRule::paper, positions.text(), tie});
       } catch (const Error& error) {
         detail::refuse_adapterhub(folder, "layer {}: {}", layer, error.what());

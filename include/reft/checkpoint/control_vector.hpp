@@ -98,8 +98,7 @@ void load_control_vectors(ReftModel<Base>& model, const std::filesystem::path& p
     if (v.size(0) != model.base()->width(site)) refuse(fmt::format("is {} wide, the model {}", v.size(0), model.base()->width(site)));
     const torch::Tensor length = v.norm();
     if (!(length.item<float>() > 0.0f)) refuse("is zero or not finite");
-    auto intervention = make_intervention("lobireft", v.size(0), {{"rank", 1}});
-    intervention->load_state({{"R", (v / length).unsqueeze(0)}, {"b", length.unsqueeze(0)}});
+    const auto intervention = load_intervention("lobireft", v.size(0), {{"rank", 1}}, {{"R", (v / length).unsqueeze(0)}, {"b", length.unsqueeze(0)}});
     attachments.push_back({intervention, {site}, Positions::parse("all"), Phase::every});
   }
   model.attach(std::move(attachments));

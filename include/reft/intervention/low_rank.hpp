@@ -11,6 +11,7 @@
 #include "reft/intervention/intervention.hpp"
 #include "reft/intervention/options.hpp"
 #include "reft/intervention/projection.hpp"
+#include "reft/intervention/random_start.hpp"
 #include "reft/intervention/state.hpp"
 #include "reft/tensor/activation.hpp"
 
@@ -77,12 +78,12 @@ class LowRankIntervention : public InterventionBase {
     torch::NoGradGuard no_grad;
     const double bound = 1.0 / std::sqrt(static_cast<double>(hidden_size));
     if constexpr (Edit::kHasWeight) {
-      W_ = register_parameter("W", torch::empty({options.rank, hidden_size}, options.dtype).uniform_(-bound, bound));
+      W_ = register_parameter("W", detail::uniform_start({options.rank, hidden_size}, options.dtype, -bound, bound));
     }
     const double low = Edit::kHasWeight ? -bound : 0.0, high = Edit::kHasWeight ? bound : 1.0;
-    b_ = register_parameter("b", torch::empty({options.rank}, options.dtype).uniform_(low, high));
+    b_ = register_parameter("b", detail::uniform_start({options.rank}, options.dtype, low, high));
     if (options.projection_bias) {
-      c_ = register_parameter("c", torch::empty({options.rank}, options.dtype).uniform_(-bound, bound));
+      c_ = register_parameter("c", detail::uniform_start({options.rank}, options.dtype, -bound, bound));
     }
     if (options.identity_start) start_as_identity();
   }

@@ -10,6 +10,7 @@
 #include <tuple>
 #include <utility>
 
+#include "reft/intervention/random_start.hpp"
 #include "reft/tensor/householder.hpp"
 
 namespace reft {
@@ -94,7 +95,7 @@ class Orthonormal {
       fail<ConfigError>("Orthonormal", "expected a rank in 1..{} (the hidden size), got {}", width, rank);
     }
     torch::NoGradGuard no_grad;
-    return torch::nn::init::orthogonal_(torch::empty({rank, width}));
+    return NoRandomStart::is_on() ? torch::zeros({rank, width}) : torch::nn::init::orthogonal_(torch::empty({rank, width}));
   }
 
  private:
@@ -131,7 +132,7 @@ class Free {
     }
     torch::NoGradGuard no_grad;
     const double bound = 1.0 / std::sqrt(static_cast<double>(width));
-    R_ = owner.register_parameter(kParameterName, torch::empty({rank, width}, dtype).uniform_(-bound, bound));
+    R_ = owner.register_parameter(kParameterName, detail::uniform_start({rank, width}, dtype, -bound, bound));
   }
 
   void restart(const torch::Tensor& R) {

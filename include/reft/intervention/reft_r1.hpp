@@ -42,7 +42,7 @@ class ReFTr1 : public InterventionBase {
     check_parameter_dtype(kTypeName, options.dtype);
     if (options.k < 1) fail<ConfigError>(kTypeName, "expected k >= 1, got {}", options.k);
     if (!(options.l1 >= 0.0)) fail<ConfigError>(kTypeName, "expected l1 >= 0, got {}", options.l1);
-    const torch::Tensor start = torch::randn({hidden_size}, options.dtype);
+    const torch::Tensor start = NoRandomStart::is_on() ? torch::ones({hidden_size}, options.dtype) : torch::randn({hidden_size}, options.dtype);
     w_ = register_parameter("w", start / start.norm());
   }
 

@@ -76,4 +76,14 @@ inline std::shared_ptr<InterventionBase> make_intervention(std::string_view name
   fail<ConfigError>("make_intervention", "\"{}\": expected one of {}", name, known);
 }
 
+/// The same with a state that was saved; no random number is drawn.
+/// @throws as `make_intervention`, or as its `load_state`.
+inline std::shared_ptr<InterventionBase> load_intervention(std::string_view name, int64_t hidden_size, const nlohmann::json& options,
+                                                           const std::map<std::string, torch::Tensor>& state) {
+  const NoRandomStart blank;
+  const auto intervention = make_intervention(name, hidden_size, options);
+  intervention->load_state(state);
+  return intervention;
+}
+
 }  // namespace reft
