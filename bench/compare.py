@@ -124,7 +124,7 @@ def make_models(options, work):
         models[name] = os.path.join(work, name)
         subprocess.run([sys.executable, os.path.join(options.shared, "peers", "pyreft_ref.py"), "random-model", "--arch", "llama", "--out", models[name],
                         "--hidden", str(hidden), "--layers", str(layers), "--heads", str(heads), "--kv-heads", str(kv_heads),
-                        "--inter", str(inter), "--vocab", str(vocab)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                        "--inter", str(inter), "--vocab", str(vocab), "--scale", "0.55"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return models
 
 
