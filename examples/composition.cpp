@@ -6,6 +6,7 @@
 // Scored on unseen instructions by word lists and exact match; nobody has to read the answers.
 //   Ref: Wu et al. 2024, arXiv:2404.03592, appendix G.1.
 #include <fstream>
+#include <map>
 #include <numbers>
 
 #include "reft/checkpoint/adapter.hpp"
@@ -32,6 +33,7 @@ struct Settings {
   std::string model = (kExamples / "tiny_model").string(), data = (kExamples / "data/composition.json").string(), output = "composition";
   std::string layers = "0", positions = "all";
   int64_t rank = 4, max_questions = 0;
+  double dropout = 0.2;
   reft::TrainerOptions training{.epochs = 3, .batch_size = 16, .learning_rate = 1e-2};
 };
 
@@ -46,6 +48,7 @@ void add_flags(CLI::App& app, Settings& settings) {
   option("--positions", settings.positions, "edited positions of the prompt; they share an intervention")
       ->check(reft::program::checked_by([](const std::string& text) { reft::Positions::parse(text); }));
   option("--rank", settings.rank, "rows of each task's subspace")->check(CLI::PositiveNumber);
+  option("--dropout", settings.dropout, "in training, of the edited states: each task then bears the other's edit better")->check(CLI::Range(0.0, 0.999));
   option("--epochs", settings.training.epochs, "passes over the examples of a task")->check(CLI::PositiveNumber);
   option("--batch-size", settings.training.batch_size, "examples of a step")->check(CLI::PositiveNumber);
   option("--learning-rate", settings.training.learning_rate, "at the first step; falls linearly to 0")->check(CLI::NonNegativeNumber);
@@ -56,9 +59,10 @@ void add_flags(CLI::App& app, Settings& settings) {
 // --- data -------------------------------------------------------------------------------------------------------------
 
 struct Data {
-  std::vector<reft::Example> german, instruction;
+  std::vector<reft::Example> german, instruction, both;  // `both`: instructions answered in German, which A and B never see
   std::vector<reft::program::Question> questions;  // an English instruction and its English answer
-  std::vector<std::string> german_answers;
+  std::vector<std::string> german_answers, kinds;
+  std::vector<std::string> german_quizzes;  // the questions as the base knows quizzes, in German
   std::set<std::string> english_words, german_words;
 };
 
@@ -80,11 +84,16 @@ Data read_data(const Settings& settings, const reft::Tokenizer& tokenizer, int64
     const nlohmann::json json = nlohmann::json::parse(stream);
     data.german = tokenized(json.at("german"), tokenizer, longest);
     data.instruction = tokenized(json.at("instruction"), tokenizer, longest);
+    nlohmann::json in_german = json.at("instruction");
+    for (auto& row : in_german) row["output"] = row.at("german");
+    data.both = tokenized(in_german, tokenizer, longest);
     std::vector<reft::RawExample> rows;
     for (const auto& row : json.at("evaluation")) {
       if (settings.max_questions > 0 && settings.max_questions == std::ssize(data.german_answers)) break;
       rows.push_back(reft::TextExample{row.at("instruction"), row.value("input", ""), row.at("output")});
       data.german_answers.push_back(row.at("german"));
+      data.kinds.push_back(row.at("kind"));
+      data.german_quizzes.push_back(fmt::format("Frage: {}\nAntwort:", row.at("german_question").get<std::string>()));
     }
     data.questions = reft::program::questions_of(rows, reft::PromptTemplate::alpaca, rows.size());
     json.at("words").at("english").get_to(data.english_words);
@@ -114,6 +123,7 @@ struct Score {
   double german = 0.0;    ///< share of answers in German
   double followed = 0.0;  ///< share of answers that are the bare answer, in either language
   double both = 0.0;      ///< share of answers that are the bare German answer
+  std::map<std::string, std::pair<int64_t, int64_t>> kinds;  ///< of each kind of question: followed, asked
   std::vector<std::string> answers;
 };
 
@@ -132,7 +142,7 @@ class Composition {
     const auto chosen = reft::program::parse_layers(settings_.layers);
     for (int layer = 0; layer < static_cast<int>(base_->num_layers()); ++layer) {
       if (chosen && std::ranges::find(*chosen, layer) == chosen->end()) continue;
-      model.attach(type, {.layer = layer, .positions = settings_.positions, .tie = reft::Tie::all}, {{"rank", rank}, {"identity_start", true}});
+      model.attach(type, {.layer = layer, .positions = settings_.positions, .tie = reft::Tie::all}, {{"rank", rank}, {"identity_start", true}, {"dropout", settings_.dropout}});
     }
     reft::TrainerOptions options = settings_.training;
     options.seed = seed_;
@@ -160,13 +170,30 @@ class Composition {
   Score evaluate(Model& model, const std::vector<float>& row_scales = {}) const {
     reft::GenerateOptions options{.max_new_tokens = 24};
     if (!row_scales.empty()) options.row_scales = torch::tensor(row_scales);
-    Score score{.answers = reft::program::answers(model, tokenizer_, data_.questions, options)};
+    return scored(reft::program::answers(model, tokenizer_, data_.questions, options));
+  }
+
+  /// What the base knows in German: its answers to the same questions as German quizzes, up to the end of the line.
+  Score german_quiz() const {
+    Model model(base_);
+    std::vector<std::vector<int64_t>> prompts;
+    for (const std::string& quiz : data_.german_quizzes) prompts.push_back(tokenizer_.encode(quiz));
+    std::vector<std::string> answers = reft::program::answers(model, tokenizer_, std::span<const std::vector<int64_t>>(prompts), {.max_new_tokens = 24});
+    for (std::string& answer : answers) answer = answer.substr(0, answer.find('\n'));
+    return scored(std::move(answers));
+  }
+
+  Score scored(std::vector<std::string> answers) const {
+    Score score{.answers = std::move(answers)};
     const double share = 1.0 / static_cast<double>(data_.questions.size());
     for (size_t i = 0; i < data_.questions.size(); ++i) {
       const std::string& answer = score.answers[i];
       const bool is_bare_german = answer == data_.german_answers[i];
       score.german += is_german(answer, data_) ? share : 0.0;
-      score.followed += is_bare_german || answer == data_.questions[i].expected ? share : 0.0;
+      const bool followed = is_bare_german || answer == data_.questions[i].expected;
+      score.followed += followed ? share : 0.0;
+      score.kinds[data_.kinds[i]].first += followed;
+      ++score.kinds[data_.kinds[i]].second;
       score.both += is_bare_german ? share : 0.0;
     }
     return score;
@@ -243,10 +270,11 @@ Table measure(const Composition& composition, const Settings& settings, bool qui
 
   Model one = composition.trained("loreft", 2 * rank, composition.mixed());
   add("base", composition.evaluate(one, composition.rows(0, 0)));
+  add("base, asked in German", composition.german_quiz());
   add("one adapter, A", composition.evaluate(one, composition.rows(1, 0)));
   add("one adapter, B", composition.evaluate(one, composition.rows(0, 1)));
   add("one adapter, A + B", composition.evaluate(one, composition.rows(1, 1)));
-  add("one adapter, 0.8 A + 0.8 B", composition.evaluate(one, composition.rows(0.8F, 0.8F)));
+  add("one adapter, 0.8 A + B", composition.evaluate(one, composition.rows(0.8F, 1)));
   add("one adapter, A / 2 + B", composition.evaluate(one, composition.rows(0.5, 1)));
   add("one adapter, -A + B", composition.evaluate(one, composition.rows(-1, 1)));
   clamp_first_rows(one, rank);
@@ -265,6 +293,8 @@ Table measure(const Composition& composition, const Settings& settings, bool qui
   add("LoRA-style, B", composition.evaluate(free_b));
   Model free_sum = summed(free_a, free_b, "direft");
   add("LoRA-style, summed A + B", composition.evaluate(free_sum));
+  Model taught = composition.trained("loreft", 2 * rank, data.both);
+  add("trained on the composed task", composition.evaluate(taught));
   return table;
 }
 
@@ -285,6 +315,19 @@ void print_samples(const Table& table, const Data& data) {
   fmt::print("\n");
 }
 
+/// How many questions of each kind were followed: a row for each way of answering.
+void print_kinds(const Table& table) {
+  fmt::print("{:<32}", "followed, of each kind");
+  for (const auto& [kind, count] : table.front().second.kinds) fmt::print(" {:>15}", fmt::format("{} ({})", kind, count.second));
+  fmt::print("\n");
+  for (const auto& [name, score] : table) {
+    fmt::print("{:<32}", name);
+    for (const auto& [kind, count] : score.kinds) fmt::print(" {:>15}", count.first);
+    fmt::print("\n");
+  }
+  fmt::print("\n");
+}
+
 int run(const Settings& settings, const Common& common) {
   common.apply();
   const std::string folder = reft::program::model_path(settings.model);
@@ -297,10 +340,13 @@ int run(const Settings& settings, const Common& common) {
   nlohmann::ordered_json result{{"rows", nlohmann::ordered_json::array()}};
   const Table table = measure(composition, settings, common.quiet, result["conflicts"]);
   print_samples(table, composition.data());
+  print_kinds(table);
   fmt::print("{:<32} {:>8} {:>9} {:>6}\n", "", "German", "followed", "both");
   for (const auto& [name, score] : table) {
     fmt::print("{:<32} {:>8.2f} {:>9.2f} {:>6.2f}\n", name, score.german, score.followed, score.both);
-    result["rows"].push_back({{"name", name}, {"german", score.german}, {"followed", score.followed}, {"both", score.both}});
+    nlohmann::ordered_json kinds;
+    for (const auto& [kind, count] : score.kinds) kinds[kind] = {count.first, count.second};
+    result["rows"].push_back({{"name", name}, {"german", score.german}, {"followed", score.followed}, {"both", score.both}, {"followed_of_kind", kinds}});
   }
   reft::program::write_results(settings.output, "composition", result, draw(table));
   return 0;

@@ -508,10 +508,11 @@ def words(text):
 
 
 def vocabulary(world, rng):
-    """Words that only one of the languages has: what tells them apart."""
+    """Words that only one of the languages has: what tells them apart. Translations name words of the other one."""
     seen = {language: set() for language in LANGUAGES}
     for _ in range(5000):
-        for language, form in world.draw(rng).forms.items():
+        item = world.draw(rng)
+        for language, form in item.forms.items() if item.skill != "translation" else ():
             for text in form.questions + form.statements + [form.answer, form.text]:
                 seen[language] |= words(text)
     return {"english": sorted(seen["en"] - seen["de"]), "german": sorted(seen["de"] - seen["en"])}
@@ -542,7 +543,8 @@ def instruction_example(rng, world, held_out):
         item = world.draw(rng)
         form, antwort = item.forms["en"], item.forms["de"]
         if item.is_held_out() == held_out and item.skill != "translation" and words(form.answer) != words(antwort.answer):
-            return {"instruction": rng.choice(form.questions), "input": form.text, "output": form.answer, "german": antwort.answer}
+            return {"instruction": rng.choice(form.questions), "input": form.text, "output": form.answer, "german": antwort.answer,
+                    "kind": item.skill, "german_question": f"{antwort.text}\n{antwort.questions[0]}".strip()}
 
 
 def write_composition(path, world, rng, size, questions):
@@ -557,8 +559,8 @@ def write_composition(path, world, rng, size, questions):
             "instruction": [instruction_example(rng, world, False) for _ in range(size)],
             "evaluation": distinct(lambda: instruction_example(rng, world, True)),
             "words": vocabulary(world, rng)}
-    for example in data["instruction"]:
-        del example["german"]
+    for example in data["instruction"]:  # the German answers are for what is trained on both tasks at once
+        del example["kind"], example["german_question"]
     with open(path, "w", encoding="utf-8") as file:
         file.write("{\n" + ",\n".join(f'"{key}": ' + json.dumps(value, ensure_ascii=False) for key, value in data.items()) + "\n}\n")
 

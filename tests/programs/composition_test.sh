@@ -13,6 +13,10 @@ at_least 0.1 "$(row base followed)" || fail "the base follows instructions alrea
 at_least 0.1 "$(row base german)" || fail "the base answers in German already"
 at_least "$(row 'one adapter, B' followed)" 0.5 || fail "B does not follow instructions: $(row 'one adapter, B' followed)"
 at_least "$(row 'one adapter, A' german)" 0.5 || fail "A does not answer in German: $(row 'one adapter, A' german)"
+# The base knows the facts in German, and its bare answers are seen as German ones: the rates have room for A + B.
+at_least "$(row 'base, asked in German' followed)" 0.8 || fail "the base does not know the facts in German: $(row 'base, asked in German' followed)"
+at_least "$(row 'base, asked in German' german)" 0.99 || fail "bare German answers do not count as German: $(row 'base, asked in German' german)"
+[ "$(json "$work/composition" 'all(sum(asked for _, asked in r["followed_of_kind"].values()) == 12 for r in o["rows"])')" = True ] || fail "a question without a kind"
 [ "$(json "$work/composition" 'all(0 <= a <= 90 for site in o["conflicts"] for a in site["principal_angles_degrees"]) and len(o["conflicts"])')" = 1 ] ||
   fail "no angles for the edited layer"
 echo '{"german": []}' >"$work/empty.json"
