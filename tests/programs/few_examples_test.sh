@@ -5,7 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/support.sh"
 
 expect_code 0 few_examples "$bin/few_examples" --counts 10 --draws 1 --max-questions 40 --output "$work/f" --threads 1
 picture "$work/f/few_examples.svg" "answers, per cent" "lowest, highest" "right answer" "format, per cent" draw 10 42
-[ "$(json "$work/out" 'o["base_format_rate"] == 0.0 and o["counts"][0]["format_rate"] >= 0.9')" = True ] || { cat "$work/out" >&2; fail "ten examples do not teach a format"; }
+# 92 % of these 40 questions where it was written; roundings of another processor may move an answer or two.
+[ "$(json "$work/out" 'o["base_format_rate"] == 0.0 and o["counts"][0]["format_rate"] >= 0.85')" = True ] || { cat "$work/out" >&2; fail "ten examples do not teach a format"; }
 python3 -c 'import json, sys
 run = json.load(open(sys.argv[1]))[0]
 print(len(run["answers"]) + round(40 * float(sys.argv[2])) == 40 and not any("." not in miss["answer"] for miss in run["answers"]))' \
