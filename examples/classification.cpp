@@ -6,6 +6,7 @@
 #include "support/interventions.hpp"
 #include "support/model_path.hpp"
 #include "support/program.hpp"
+#include "support/ranks.hpp"
 #include "support/text_data.hpp"
 #include "support/training.hpp"
 
@@ -98,6 +99,7 @@ reft::SequenceClassifier load_base(const Settings& settings, const std::string& 
 }
 
 int run(CLI::App& app, Settings& settings, const Common& common) {
+  reft::program::expect_alone("classification");
   common.apply();
   if (settings.training.deterministic) reft::program::use_deterministic_operations();
   settings.training.check_output();

@@ -237,15 +237,23 @@ void add_choosing_flags(CLI::App& app, reft::GenerateOptions& generation) {
   option(choosing, "--min-p", sampling.min_p, "draw among those at least p times as likely as the likeliest; 0 = all")->check(CLI::Range(0.0, 1.0));
   option(choosing, "--repetition-penalty", sampling.repetition_penalty, "1 = none")->check(CLI::PositiveNumber);
   option(choosing, "--no-repeat-ngram", sampling.no_repeat_ngram, "no n tokens twice; 0 = no rule")->check(CLI::NonNegativeNumber);
-  option(choosing, "--num-samples", generation.num_samples, "answers to each prompt; sample j is drawn with seed + j")->check(CLI::PositiveNumber);
-  option(beams, "--num-beams", generation.beams.num_beams, "1 = none")->check(CLI::PositiveNumber);
+  option(choosing, "--num-samples", generation.num_samples, "answers to each prompt; sample j is drawn with seed + j")->check(CLI::Range(1, 1 << 16));
+  option(beams, "--num-beams", generation.beams.num_beams, "1 = none")->check(CLI::Range(1, 1 << 10));
   option(beams, "--length-penalty", generation.beams.length_penalty, "score = sum of log-probabilities / length^penalty");
   app.add_option_function<std::string>("--early-stopping", [&](const std::string& text) { generation.beams.early_stopping = parse_early_stopping(text); },
                                        "stop with num-beams finished: yes, no (when a better one is unlikely) or never (impossible)")
       ->default_str("no")->check(CLI::IsMember({"yes", "no", "never"}))->group(beams);
-  option(stopping, "--max-new-tokens", generation.max_new_tokens, "at most")->check(CLI::NonNegativeNumber);
+  option(stopping, "--max-new-tokens", generation.max_new_tokens, "at most")->check(CLI::Range(0, 1 << 20));
   app.add_option("--stop", generation.stop_strings, "text before which an answer ends; may be given again")
       ->type_name("TEXT")->allow_extra_args(false)->group(stopping);
+}
+
+/// @throws ConfigError where several answers would come at once to one screen.
+void check_one_answer(const Settings& settings) {
+  const bool several = settings.generation.num_samples > 1 || settings.generation.beams.num_beams > 1;
+  if (several && (settings.stream || settings.interactive)) {
+    reft::fail<reft::ConfigError>("generate", "--stream and --interactive show one answer as it comes; leave out --num-samples and --num-beams");
+  }
 }
 
 }  // namespace
@@ -266,7 +274,7 @@ int main(int argc, char** argv) {
   auto* interactive = source->add_flag("--interactive", settings.interactive, "a prompt a line from standard input, answers as they come");
   source->require_option(1);
   app.add_option("--template", settings.prompt_template, "wording laid around a prompt: none, alpaca or chat, the model's own (default: the adapter's, else none; --interactive: else chat)")
-      ->check(reft::program::checked_by([](const std::string& text) {
+      ->group("Prompt wording")->check(reft::program::checked_by([](const std::string& text) {
         reft::parse_prompt_template(text);
       }));
   add_choosing_flags(app, settings.generation);
@@ -282,6 +290,7 @@ int main(int argc, char** argv) {
   common.add_to(app);
   common.add_quantize(app);
   return reft::program::run(app, argc, argv, [&] {
+    check_one_answer(settings);
     common.apply();
     settings.generation.sampling.seed = common.seed;
     settings.model = reft::program::model_path(settings.model);

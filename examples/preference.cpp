@@ -9,6 +9,7 @@
 #include "support/interventions.hpp"
 #include "support/model_path.hpp"
 #include "support/program.hpp"
+#include "support/ranks.hpp"
 #include "support/text_data.hpp"
 #include "support/training.hpp"
 
@@ -99,6 +100,7 @@ int train(CLI::App& app, Settings& settings, const Common& common, const std::st
 }
 
 int run(CLI::App& app, Settings& settings, const Common& common) {
+  reft::program::expect_alone("preference");
   common.apply();
   if (settings.training.deterministic) reft::program::use_deterministic_operations();
   settings.training.check_output();

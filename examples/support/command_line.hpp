@@ -2,8 +2,10 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <string>
@@ -22,11 +24,22 @@ inline void print_error(std::string_view text) {
   std::fprintf(stderr, "error: %s\n", line.c_str());
 }
 
+/// @throws CLI::ValidationError for a number that is none, or endless: comparisons with a bound let the first pass.
+inline void check_finite(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (!option->get_type_name().starts_with("FLOAT")) continue;
+    for (const std::string& text : option->results()) {
+      if (!std::isfinite(std::strtod(text.c_str(), nullptr))) throw CLI::ValidationError(option->get_name(), "expected a finite number, got " + text);
+    }
+  }
+}
+
 /// Parses the command line and runs the program.
 /// @return what `body` returns; 0 after --help; 2 for a usage error; 1 for any exception. Errors are one line.
 inline int run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   try {
     app.parse(argc, argv);
+    check_finite(app);
   } catch (const CLI::Success&) {
     std::fputs(app.help().c_str(), stdout);
     return 0;

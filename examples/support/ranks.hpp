@@ -67,6 +67,12 @@ inline Launch find_launch(int64_t timeout) {
   return {};
 }
 
+/// @throws ConfigError for one of several processes, which would all do the same and write the same folder.
+inline void expect_alone(const char* program) {
+  const Launch launch = find_launch(/*timeout=*/1);
+  if (!launch.is_alone()) fail<ConfigError>(program, "started as one of {} processes, but only alpaca_sft shares its work among several", launch.rendezvous.size);
+}
+
 /// Each of several ranks on a machine has a GPU of its own; a CPU is shared.   @throws ConfigError for one GPU for all.
 inline std::string device_of(const Launch& launch, const std::string& device) {
   if (launch.is_alone() || device == "cpu" || (device == "auto" && best_device().is_cpu())) return device;

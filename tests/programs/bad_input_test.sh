@@ -36,6 +36,10 @@ usage_errors() {
   expect_error 2 '"1;x"' "${on_stories[@]}" --layers "1;x"
   expect_error 2 '"-1"' "${on_stories[@]}" --layers=-1
   expect_error 2 "--tie" "${on_stories[@]}" --tie nobody
+  expect_error 2 "--learning-rate: expected a finite number, got nan" "${on_stories[@]}" --learning-rate nan
+  expect_error 2 "--scale: expected a finite number, got nan" "${generate[@]}" --model "$stories" --tokens 1 --scale nan
+  expect_error 2 "--max-new-tokens" "${generate[@]}" --model "$stories" --tokens 1 --max-new-tokens 10000000000
+  expect_error 1 "show one answer as it comes" "${generate[@]}" --model "$stories" --prompt a --stream --num-samples 2
   expect_error 2 "--phase" "${on_stories[@]}" --phase later
   expect_error 2 "--rank" "${on_stories[@]}" --rank 0
   expect_error 2 "--rank" "${on_stories[@]}" --rank=-4

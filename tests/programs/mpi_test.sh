@@ -23,6 +23,11 @@ code=0
 "${ranks[@]}" "${train[@]}" --rank 0 --output "$work/bad" >"$work/out" 2>"$work/err" || code=$?
 [ "$code" -ne 0 ] && [ ! -e "$work/bad" ] || fail "--rank 0 under mpirun: exit code $code"
 
+# Ranks with adapters of other sizes.
+code=0
+"${ranks[@]:0:1}" "${ranks[@]:3}" -n 1 "${train[@]}" --rank 2 --output "$work/other" : -n 1 "${train[@]}" --rank 4 --output "$work/other" >"$work/out" 2>"$work/err" || code=$?
+[ "$code" -ne 0 ] && [ "$code" -lt 128 ] && grep -q "error: .*the ranks differ in" "$work/err" || { tail -n 5 "$work/err" >&2; fail "ranks that differ: exit code $code"; }
+
 # A rank that no longer answers ends the others in time, with its reason, and the last checkpoint can be gone on from.
 long=("${train[@]}" --batch-size 2 --max-steps 600 --checkpoint-every 5)
 "${ranks[@]}" "${long[@]}" --rank-timeout 10 --output "$work/dead" --metrics "$work/dead.jsonl" >"$work/out" 2>"$work/err" &

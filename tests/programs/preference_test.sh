@@ -49,6 +49,7 @@ PY
 
 bad_input() {
   local refused=("${run[@]}" --output "$work/never")
+  expect_error 1 "only alpaca_sft shares its work" env WORLD_SIZE=2 RANK=0 "${refused[@]}"
   expect_error 2 "--objective" "${refused[@]}" --objective ppo
   expect_error 2 "--beta" "${refused[@]}" --beta 0
   expect_error 1 "--beta: --objective reward has none" "${refused[@]}" --objective reward --beta 0.2

@@ -23,11 +23,13 @@ assert abs(one[0]["gradient_norm"] / two[0]["gradient_norm"] - 1) < 1e-6
 assert max(abs(a["loss"] - b["loss"]) for a, b in zip(one, two)) < 1e-5
 PY
 
-# Ranks that differ where they must not; either may be the one that says so.
-"${second[@]}" "${train[@]}" --rank 2 --max-steps 20 --output "$work/other" >/dev/null 2>"$work/second" & other=$!
-"${first[@]}" "${train[@]}" --rank 4 --max-steps 20 --output "$work/other" >/dev/null 2>"$work/first" && fail "another --rank is taken"
-wait $other && fail "another --rank is taken by the second"
-grep -q "^error: .*rank . sent [0-9]* bytes, expected [0-9]*" "$work/first" || { cat "$work/first" >&2; fail "a rank with another adapter"; }
+# Ranks that differ where they must not: the first says so.
+for difference in "--rank 2" "--positions l1" "--weight-decay 0.1"; do
+  "${second[@]}" "${train[@]}" $difference --max-steps 20 --output "$work/other" --overwrite >/dev/null 2>"$work/second" & other=$!
+  "${first[@]}" "${train[@]}" --max-steps 20 --output "$work/other" --overwrite >/dev/null 2>"$work/first" && fail "another $difference is taken"
+  wait $other && fail "another $difference is taken by the second"
+  grep -q "^error: .*the ranks differ in" "$work/first" || { cat "$work/first" >&2; fail "$difference: the first rank does not say so"; }
+done
 
 # One that no longer answers.
 long=("${train[@]}" --max-steps 1000 --epochs 1000 --rank-timeout 3 --output "$work/dead" --metrics "$work/dead.jsonl")

@@ -152,7 +152,7 @@ TEST_CASE("two ranks train as one with the same batches: gradients, losses, para
   CHECK(largest_difference(found, expected) < 1e-5);
   CHECK(found == other);
   CHECK(same_state(first, second));
-  CHECK(ranks[0]->messages.size() == 21);
+  CHECK(ranks[0]->messages.size() == 22);  // one to agree, then one a step
 
   reft::Sampler sampler(9, 4, options.seed, true);
   std::vector<const reft::Example*> chosen;
@@ -162,7 +162,7 @@ TEST_CASE("two ranks train as one with the same batches: gradients, losses, para
   optimizer.zero_grad();
   reft::language_modelling_loss(by_hand, reft::collate(chosen, torch::kCPU)).backward();
   const torch::Tensor gradients = torch::cat(optimizer.gradients()).to(torch::kFloat64);
-  const torch::Tensor& message = ranks[0]->messages.front();
+  const torch::Tensor& message = ranks[0]->messages[1];
   CHECK(reft::test::relative_distance(message.narrow(0, message.numel() - gradients.numel(), gradients.numel()), gradients) < 1e-6);
 }
 
@@ -237,7 +237,13 @@ TEST_CASE("a checkpoint of another run is refused") {
   options.learning_rate = 9e-4;
   Model other(base);
   other.attach<reft::LoReFT>({.layer = 0}, {.rank = 2});
-  CHECK(reft::test::contains(reft::test::error_text([&] { train(other, some_examples(8), options); }), "the checkpoint is of other interventions"));
+  CHECK(reft::test::contains(reft::test::error_text([&] { train(other, some_examples(8), options); }), "cannot resume: interventions was"));
+  options.seed = 7;
+  CHECK(reft::test::contains(reft::test::error_text([&] { train(model, some_examples(8), options); }), "cannot resume: seed was 42, now it is 7"));
+  options.seed = 42;
+  auto changed = some_examples(8);
+  changed[0].input_ids[1] += 1;
+  CHECK(reft::test::contains(reft::test::error_text([&] { train(model, changed, options); }), "cannot resume: first_examples was"));
 }
 
 TEST_CASE("evaluation is the mean over supervised tokens, without dropout, at the end of every epoch") {

@@ -182,7 +182,8 @@ void save_adapter(const ReftModel<Base>& model, const std::filesystem::path& fol
       {"content_hash", hash},
       {"interventions", entries}};
   if (!info.labels.empty()) config["labels"] = info.labels;
-  write_file_atomically(folder / kAdapterConfigName, config.dump(2) + "\n");
+  // A base's name may be a path, which need not be UTF-8.
+  write_file_atomically(folder / kAdapterConfigName, config.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 /// The head that was saved with an adapter, by name; valid as long as the file.

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
+#include <string_view>
 #include <vector>
 
 #include "reft/train/communicator.hpp"
@@ -38,6 +40,21 @@ inline void all_reduce(Communicator& communicator, const std::vector<torch::Tens
     torch::Tensor(gradient).copy_(message.narrow(0, first, gradient.numel()));
     first += gradient.numel();
   }
+}
+
+/// @param run  all that must be the same on every rank.
+/// @throws ConfigError, on every rank, unless it is. The message has one length whatever the ranks hold.
+inline void check_ranks_agree(Communicator& communicator, std::string_view run) {
+  const uint64_t hash = std::hash<std::string_view>{}(run);
+  const double low = static_cast<double>(hash & 0xFFFFF), high = static_cast<double>(hash >> 44);  // their squares are exact
+  torch::Tensor sums = torch::tensor({low, high, low * low, high * high}, torch::TensorOptions(torch::kFloat64).device(communicator.device()));
+  communicator.all_reduce_sum(sums);
+  const torch::Tensor found = sums.cpu();
+  const double* const s = found.const_data_ptr<double>();
+  const auto size = static_cast<double>(communicator.size());
+  if (size * s[2] == s[0] * s[0] && size * s[3] == s[1] * s[1]) return;  // numbers whose variance is 0
+  fail<ConfigError>("Trainer", "rank {} of {}: the ranks differ in examples, options, interventions or checkpoint; start all of them alike",
+                    communicator.rank(), communicator.size());
 }
 
 }  // namespace reft

@@ -95,6 +95,7 @@ class Trainer {
     bool lower_is_better = false;
   };
 
+  static std::size_t hash_of_first(const ExampleSource& examples);
   Run begin_run(int64_t num_examples, bool has_evaluation) const;
   void resume(Run& run, const TrainingState& state);
   std::unique_ptr<Optimizer> make_optimizer();
@@ -107,7 +108,8 @@ class Trainer {
   bool evaluates(const Run& run, const ExampleSource& evaluation) const;
   bool checkpoint_is_due(const Run& run) const;
   void save_checkpoint(Run& run, const Optimizer& optimizer) const;
-  nlohmann::json fingerprint(int64_t num_examples) const;
+  nlohmann::json fingerprint() const;
+  std::string whole_state(const Run& run) const;
   [[noreturn]] void fail_not_finite(const RaggedBatch& batch, int64_t step, double loss, double norm);
 
   ReftModel<Base>& model_;
@@ -116,12 +118,14 @@ class Trainer {
   std::vector<Callback*> callbacks_;
   std::map<std::string, NamedMetric> metrics_;
   int64_t num_examples_ = 0;
+  std::size_t first_examples_ = 0;  // a hash of them
 };
 
 template <HookedTransformer Base>
 TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSource& evaluation) {
   if (examples.size() == 0) fail<DataError>("Trainer", "expected at least one example, got none");
   num_examples_ = examples.size();
+  first_examples_ = hash_of_first(examples);
   Run run = begin_run(num_examples_, evaluation.size() > 0);
   if (run.best && evaluation.size() == 0 && metrics_.empty()) {
     fail<ConfigError>("Trainer", "metric_for_best is \"{}\", but there is nothing to evaluate", options_.metric_for_best);
@@ -131,6 +135,7 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
     state = load_training_state(options_.checkpoint);
     resume(run, *state);
   }
+  if (options_.communicator->size() > 1) check_ranks_agree(*options_.communicator, whole_state(run));
   std::unique_ptr<Optimizer> optimizer = make_optimizer();
   if (state) optimizer->load_state(state->tensors);
   const LearningRateSchedule schedule(options_.schedule, run.total_steps, options_.warmup_ratio);
@@ -169,6 +174,16 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
   const auto count = static_cast<double>(std::max<size_t>(1, run.losses.size()));
   result.train_loss = std::accumulate(run.losses.begin(), run.losses.end(), 0.0) / count;
   return result;
+}
+
+/// Tells one data set from another by its first rows.
+template <HookedTransformer Base>
+std::size_t Trainer<Base>::hash_of_first(const ExampleSource& examples) {
+  std::string text;
+  for (int64_t i = 0; i < std::min<int64_t>(examples.size(), 8); ++i) {
+    for (const Example& example : examples.sequences(i)) text += fmt::format("{} {}\n", fmt::join(example.input_ids, " "), example.prompt_length);
+  }
+  return std::hash<std::string>{}(text);
 }
 
 template <HookedTransformer Base>
@@ -298,11 +313,21 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const Examp
 }
 
 template <HookedTransformer Base>
-nlohmann::json Trainer<Base>::fingerprint(int64_t num_examples) const {
+nlohmann::json Trainer<Base>::fingerprint() const {
+  std::vector<std::string> attachments;
+  for (const Attachment& attachment : model_.interventions().attachments()) {
+    std::string sites;
+    for (const Site& site : attachment.sites) sites += to_string(site) + " ";
+    attachments.push_back(fmt::format("{}{} {} {} {}", sites, attachment.intervention->type(), attachment.positions.text(),
+                                      attachment.phase.text(), attachment.intervention->options().dump()));
+  }
   std::vector<double> scales;
   for (const auto& intervention : model_.interventions().interventions()) scales.push_back(intervention->learning_rate_scale());
   const bool alike = std::all_of(scales.begin(), scales.end(), [](double scale) { return scale == 1.0; });
-  return {{"examples", num_examples},
+  return {{"examples", num_examples_},
+          {"first_examples", first_examples_},
+          {"interventions", attachments},
+          {"seed", options_.seed},
           {"learning_rate_scales", alike ? nlohmann::json() : nlohmann::json(scales)},
           {"head_learning_rate_scale", model_.head() ? nlohmann::json(model_.head()->learning_rate_scale) : nlohmann::json()},
           {"epochs", options_.epochs},
@@ -321,6 +346,17 @@ nlohmann::json Trainer<Base>::fingerprint(int64_t num_examples) const {
           {"patience", options_.patience}};
 }
 
+/// All that ranks must have in common.
+template <HookedTransformer Base>
+std::string Trainer<Base>::whole_state(const Run& run) const {
+  std::string text = fmt::format("{} {}", run.step, fingerprint().dump());
+  for (const torch::Tensor& parameter : model_.parameters()) {
+    const torch::Tensor values = parameter.detach().cpu().contiguous();
+    text.append(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+  }
+  return text;
+}
+
 template <HookedTransformer Base>
 void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const {
   if (options_.checkpoint.empty() || !options_.communicator->is_first()) return;
@@ -328,7 +364,7 @@ void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const 
   capture(state, model_.trainable(), model_.device());
   state.tensors.merge(optimizer.state());
   state.progress = {{"step", run.step},       {"sampler", run.sampler.state()}, {"tokens", run.tokens},
-                    {"seconds", run.elapsed()}, {"losses", run.losses},          {"run", fingerprint(num_examples_)}};
+                    {"seconds", run.elapsed()}, {"losses", run.losses},          {"run", fingerprint()}};
   nlohmann::json callbacks(nlohmann::json::value_t::object);
   for (const Callback* callback : callbacks_) callback->save_state(callbacks);
   state.progress["callbacks"] = std::move(callbacks);
@@ -341,7 +377,7 @@ void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const 
 
 template <HookedTransformer Base>
 void Trainer<Base>::resume(Run& run, const TrainingState& state) {
-  const nlohmann::json wanted = fingerprint(num_examples_);
+  const nlohmann::json wanted = fingerprint();
   try {
     const nlohmann::json& written = state.progress.at("run");
     for (const auto& [key, value] : wanted.items()) {
