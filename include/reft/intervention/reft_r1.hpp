@@ -10,6 +10,7 @@
 
 #include "reft/intervention/intervention.hpp"
 #include "reft/intervention/options.hpp"
+#include "reft/intervention/random_start.hpp"
 #include "reft/intervention/state.hpp"
 
 namespace reft {
