@@ -113,12 +113,15 @@ inline std::shared_ptr<InterventionBase> read_pyreft_intervention(const std::fil
                       {"projection_bias", state.contains("c")}, {"dtype", tensors.is_double() ? "float64" : "float32"}};
   if (state.contains("W")) made["activation"] = options.activation;
   try {
+    const NoRandomStart blank;
+    const auto intervention = make_intervention(type, state.at("R").size(1), made);  // refuses a rank before R is looked at
     if (!free_form(type).empty() && !is_orthonormal(state.at("R"))) {
       fail<CheckpointError>(type, "the rows of R are not orthonormal: |R Rᵀ - I| is up to {:.3g}, as after training that pyreft resumed; "
                             "{} is the same function with a free R: give that type, as in --intervention {}",
                             orthonormality_error(state.at("R")), free_form(type), free_form(type));
     }
-    return load_intervention(type, state.at("R").size(1), made, state);
+    intervention->load_state(state);
+    return intervention;
   } catch (const ConfigError& error) {
     refuse_pyreft(path, "{}", error.what());
   } catch (const CheckpointError& error) {
