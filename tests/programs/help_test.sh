@@ -30,7 +30,7 @@ for program in "$bin"/*; do
 done
 
 machine=(device=auto dtype=auto threads=0 seed=42 quiet)
-shows alpaca_sft "${machine[@]}" intervention=loreft layers=all 'positions=f1\+l1' tie=group rank=4 dropout=0 component=block_output \
+shows alpaca_sft "${machine[@]}" quantize=none start=random activation-checkpointing intervention=loreft layers=all 'positions=f1\+l1' tie=group rank=4 dropout=0 component=block_output \
   phase=prompt token-ids position-rule=paper epochs=3 batch-size=8 accumulate=1 learning-rate=0.0009 schedule=linear warmup-ratio=0 weight-decay=0 \
   max-grad-norm=1 template=alpaca eval-fraction=0 model data output overwrite eval-data max-steps max-length max-examples no-shuffle \
   init-adapter config resume checkpoint-every=0 checkpoint-minutes=0 keep-checkpoints=1 metrics tensorboard report data-weights data-cache stream \
@@ -47,8 +47,8 @@ shows generate "${machine[@]}" max-new-tokens=128 temperature=0 top-k=0 top-p=1 
 shows activations "${machine[@]}" model adapter tokens prompt sites output list-sites
 shows composition "${machine[@]}" model data layers=0 positions=all rank=4 epochs=3 batch-size=16 learning-rate=0.01 max-questions=0 \
   output=composition
-shows few_examples "${machine[@]}" model data questions format template=alpaca counts=1,2,5,10,20 layers=all 'positions=f4\+l4' rank=4 steps=60 \
-  seeds=3 learning-rate=0.01 max-questions=0 max-new-tokens=32 output=few_examples
+shows few_examples "${machine[@]}" model data questions format template=alpaca counts=1,2,5,10,20 layers=all 'positions=f4\+l4' rank=4 steps=150 \
+  draws=5 learning-rate=0.01 max-questions=0 max-new-tokens=32 output=few_examples
 shows ablation "${machine[@]}" model data questions forms 'positions=f4\+l4' rank=4 epochs=3 batch-size=16 seeds=3 learning-rate=0.01 \
   max-examples=0 max-questions=0 output=ablation
 shows overhead "${machine[@]}" model output=overhead phase=prompt ranks=1,4,8,16,32 layers=1,2,4,6 positions=1,2,4,8,16 prompt-tokens=64 \
