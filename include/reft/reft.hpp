@@ -215,6 +215,7 @@
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
 #include "reft/train/preference_loss.hpp"
+#include "reft/train/run_identity.hpp"
 #include "reft/train/schedule.hpp"
 #include "reft/train/step_sums.hpp"
 #include "reft/train/store_communicator.hpp"

@@ -25,6 +25,7 @@
 #include "reft/train/not_finite.hpp"
 #include "reft/train/objective.hpp"
 #include "reft/train/optimizer.hpp"
+#include "reft/train/run_identity.hpp"
 #include "reft/train/schedule.hpp"
 #include "reft/train/step_sums.hpp"
 #include "reft/train/trainer_options.hpp"
@@ -95,7 +96,6 @@ class Trainer {
     bool lower_is_better = false;
   };
 
-  static std::size_t hash_of_first(const ExampleSource& examples);
   Run begin_run(int64_t num_examples, bool has_evaluation) const;
   void resume(Run& run, const TrainingState& state);
   std::unique_ptr<Optimizer> make_optimizer();
@@ -108,8 +108,6 @@ class Trainer {
   bool evaluates(const Run& run, const ExampleSource& evaluation) const;
   bool checkpoint_is_due(const Run& run) const;
   void save_checkpoint(Run& run, const Optimizer& optimizer) const;
-  nlohmann::json fingerprint() const;
-  std::string whole_state(const Run& run) const;
   [[noreturn]] void fail_not_finite(const RaggedBatch& batch, int64_t step, double loss, double norm);
 
   ReftModel<Base>& model_;
@@ -117,16 +115,14 @@ class Trainer {
   Objective<Base> objective_;
   std::vector<Callback*> callbacks_;
   std::map<std::string, NamedMetric> metrics_;
-  int64_t num_examples_ = 0;
-  std::size_t first_examples_ = 0;  // a hash of them
+  nlohmann::json identity_;  // of the run that `fit` makes, as `run_identity`
 };
 
 template <HookedTransformer Base>
 TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSource& evaluation) {
   if (examples.size() == 0) fail<DataError>("Trainer", "expected at least one example, got none");
-  num_examples_ = examples.size();
-  first_examples_ = hash_of_first(examples);
-  Run run = begin_run(num_examples_, evaluation.size() > 0);
+  Run run = begin_run(examples.size(), evaluation.size() > 0);
+  identity_ = run_identity(model_, options_, examples);
   if (run.best && evaluation.size() == 0 && metrics_.empty()) {
     fail<ConfigError>("Trainer", "metric_for_best is \"{}\", but there is nothing to evaluate", options_.metric_for_best);
   }
@@ -135,7 +131,7 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
     state = load_training_state(options_.checkpoint);
     resume(run, *state);
   }
-  if (options_.communicator->size() > 1) check_ranks_agree(*options_.communicator, whole_state(run));
+  if (options_.communicator->size() > 1) check_ranks_agree(*options_.communicator, fmt::format("{} {} {}", run.step, identity_.dump(), parameter_bytes(model_)));
   std::unique_ptr<Optimizer> optimizer = make_optimizer();
   if (state) optimizer->load_state(state->tensors);
   const LearningRateSchedule schedule(options_.schedule, run.total_steps, options_.warmup_ratio);
@@ -174,16 +170,6 @@ TrainingResult Trainer<Base>::fit(const ExampleSource& examples, const ExampleSo
   const auto count = static_cast<double>(std::max<size_t>(1, run.losses.size()));
   result.train_loss = std::accumulate(run.losses.begin(), run.losses.end(), 0.0) / count;
   return result;
-}
-
-/// Tells one data set from another by its first rows.
-template <HookedTransformer Base>
-std::size_t Trainer<Base>::hash_of_first(const ExampleSource& examples) {
-  std::string text;
-  for (int64_t i = 0; i < std::min<int64_t>(examples.size(), 8); ++i) {
-    for (const Example& example : examples.sequences(i)) text += fmt::format("{} {}\n", fmt::join(example.input_ids, " "), example.prompt_length);
-  }
-  return std::hash<std::string>{}(text);
 }
 
 template <HookedTransformer Base>
@@ -313,58 +299,13 @@ StepReport Trainer<Base>::train_step(Run& run, Optimizer& optimizer, const Examp
 }
 
 template <HookedTransformer Base>
-nlohmann::json Trainer<Base>::fingerprint() const {
-  std::vector<std::string> attachments;
-  for (const Attachment& attachment : model_.interventions().attachments()) {
-    std::string sites;
-    for (const Site& site : attachment.sites) sites += to_string(site) + " ";
-    attachments.push_back(fmt::format("{}{} {} {} {}", sites, attachment.intervention->type(), attachment.positions.text(),
-                                      attachment.phase.text(), attachment.intervention->options().dump()));
-  }
-  std::vector<double> scales;
-  for (const auto& intervention : model_.interventions().interventions()) scales.push_back(intervention->learning_rate_scale());
-  const bool alike = std::all_of(scales.begin(), scales.end(), [](double scale) { return scale == 1.0; });
-  return {{"examples", num_examples_},
-          {"first_examples", first_examples_},
-          {"interventions", attachments},
-          {"seed", options_.seed},
-          {"learning_rate_scales", alike ? nlohmann::json() : nlohmann::json(scales)},
-          {"head_learning_rate_scale", model_.head() ? nlohmann::json(model_.head()->learning_rate_scale) : nlohmann::json()},
-          {"epochs", options_.epochs},
-          {"max_steps", options_.max_steps ? nlohmann::json(*options_.max_steps) : nlohmann::json()},
-          {"batch_size", options_.batch_size},
-          {"accumulate", options_.accumulate},
-          {"learning_rate", options_.learning_rate},
-          {"schedule", to_string(options_.schedule)},
-          {"warmup_ratio", options_.warmup_ratio},
-          {"weight_decay", options_.weight_decay},
-          {"max_gradient_norm", options_.max_gradient_norm},
-          {"shuffle", options_.shuffle},
-          {"mixture", options_.mixture.weights},
-          {"evaluate_every", options_.evaluate_every},
-          {"metric_for_best", options_.metric_for_best},
-          {"patience", options_.patience}};
-}
-
-/// All that ranks must have in common.
-template <HookedTransformer Base>
-std::string Trainer<Base>::whole_state(const Run& run) const {
-  std::string text = fmt::format("{} {}", run.step, fingerprint().dump());
-  for (const torch::Tensor& parameter : model_.parameters()) {
-    const torch::Tensor values = parameter.detach().cpu().contiguous();
-    text.append(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
-  }
-  return text;
-}
-
-template <HookedTransformer Base>
 void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const {
   if (options_.checkpoint.empty() || !options_.communicator->is_first()) return;
   TrainingState state;
   capture(state, model_.trainable(), model_.device());
   state.tensors.merge(optimizer.state());
   state.progress = {{"step", run.step},       {"sampler", run.sampler.state()}, {"tokens", run.tokens},
-                    {"seconds", run.elapsed()}, {"losses", run.losses},          {"run", fingerprint()}};
+                    {"seconds", run.elapsed()}, {"losses", run.losses},          {"run", identity_}};
   nlohmann::json callbacks(nlohmann::json::value_t::object);
   for (const Callback* callback : callbacks_) callback->save_state(callbacks);
   state.progress["callbacks"] = std::move(callbacks);
@@ -377,10 +318,9 @@ void Trainer<Base>::save_checkpoint(Run& run, const Optimizer& optimizer) const 
 
 template <HookedTransformer Base>
 void Trainer<Base>::resume(Run& run, const TrainingState& state) {
-  const nlohmann::json wanted = fingerprint();
   try {
     const nlohmann::json& written = state.progress.at("run");
-    for (const auto& [key, value] : wanted.items()) {
+    for (const auto& [key, value] : identity_.items()) {
       if (written.at(key) == value) continue;
       fail<ConfigError>("Trainer", "cannot resume: {} was {}, now it is {}", key, written.at(key).dump(), value.dump());
     }
